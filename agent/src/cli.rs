@@ -1,0 +1,238 @@
+//! Flags. Names of environment variables are Istio's where Istio has one.
+
+use std::{
+    ffi::OsString,
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use weir_model::{ClusterId, Network, NodeName, TrustDomain};
+use weir_telemetry::LogFormat;
+
+/// The node agent of Weir, a service mesh without sidecars.
+#[derive(Debug, Parser)]
+#[command(name = "weir-agent", version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = false)]
+struct Program {
+    /// What to do; without it, be the agent.
+    #[command(subcommand)]
+    task: Option<Task>,
+
+    /// Folder on bpffs for this agent's pins.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/weir")]
+    bpf_dir: PathBuf,
+}
+
+/// What to be, and where its pins are.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    /// Folder on bpffs for this agent's pins.
+    pub(crate) bpf_dir: PathBuf,
+    /// The agent, unless another task was asked for.
+    pub(crate) part: Part,
+}
+
+/// What to be.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// The agent.
+    Agent(Box<AgentArguments>),
+    /// Something short.
+    Task(Task),
+}
+
+impl Arguments {
+    /// Reads the words of a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with them, or what was asked about them.
+    pub(crate) fn read<W: Into<OsString> + Clone>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        let program = Program::from_arg_matches(&matches)?;
+        let part = match program.task {
+            Some(task) => Part::Task(task),
+            // Only now: the agent's flags may be in the environment of a task that has no use for them.
+            None => Part::Agent(Box::new(AgentArguments::from_arg_matches(&matches)?)),
+        };
+        Ok(Self { bpf_dir: program.bpf_dir, part })
+    }
+
+    /// All flags, the agent's own included.
+    pub(crate) fn command() -> clap::Command {
+        let program = Program::command();
+        // The arguments would bring their own description along.
+        let about = program.get_about().cloned().unwrap_or_default();
+        AgentArguments::augment_args(program).about(about)
+    }
+}
+
+/// What the agent needs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AgentArguments {
+    /// Folder of Kubernetes manifests that is the mesh's state; changes are followed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: PathBuf,
+
+    /// The node this agent runs on, as `spec.nodeName` of its pods says.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: NodeName,
+
+    /// Folder of the development CA's root; made if absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca_dir: PathBuf,
+
+    /// The trust domain of every workload.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) trust_domain: TrustDomain,
+
+    /// The cluster's name in metrics and logs.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes", value_name = "NAME")]
+    pub(crate) cluster_id: ClusterId,
+
+    /// The network this node's pods are on; empty is the default one.
+    #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
+    pub(crate) network: Network,
+
+    /// Root of the cgroup v2 tree; found in the mount table when absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup_root: Option<PathBuf>,
+
+    /// A process of the node that reaches pods without the mesh, as the kubelet must to probe. Only needed where cgroups do
+    /// not tell pods from the node; may be given several times.
+    #[arg(long, env = "WEIR_HOST_PROCESSES", value_name = "PID", value_delimiter = ',')]
+    pub(crate) host_process: Vec<u32>,
+
+    /// Connections that may be under way (connected, not yet accepted) on this node at once.
+    #[arg(long, default_value_t = 65_536, value_name = "N")]
+    pub(crate) max_flows: u32,
+
+    /// Worker threads; one per core when absent.
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+
+    /// How long open connections may go on after SIGTERM.
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = duration)]
+    pub(crate) drain: Duration,
+
+    /// Where /metrics and /stats/prometheus are served.
+    #[arg(long, default_value_t = any(15020), value_name = "ADDRESS")]
+    pub(crate) stats_addr: SocketAddr,
+
+    /// Where /healthz/ready is served.
+    #[arg(long, default_value_t = any(15021), value_name = "ADDRESS")]
+    pub(crate) ready_addr: SocketAddr,
+
+    /// The port on localhost where /config_dump, /logging and /quitquitquit are served.
+    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT", value_parser = localhost)]
+    pub(crate) admin_addr: u16,
+
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json", value_parser = format)]
+    pub(crate) log_format: LogFormat,
+
+    /// What is logged: a level, or `target=level` separated by commas. `access=debug` logs the opening of connections too.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log_level: String,
+
+    /// Whether each connection is logged.
+    #[arg(long, default_value = "on", value_name = "on|off")]
+    pub(crate) access_log: Switch,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// What to do instead of being the agent.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Task {
+    /// Take everything of Weir out of the kernel: links, maps, pins, routing rules, routes, settings. Pods then talk without
+    /// the mesh.
+    Cleanup,
+}
+
+fn any(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+fn format(text: &str) -> Result<LogFormat, String> {
+    text.parse().map_err(|_| "expected text or json".to_owned())
+}
+
+fn localhost(text: &str) -> Result<u16, String> {
+    text.strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok())
+        .ok_or_else(|| "expected localhost:PORT; the admin port is never open to others".to_owned())
+}
+
+/// Seconds, or a number with `ms`, `s` or `m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" | "" => Ok(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(expected),
+        _ => Err(expected()),
+    }
+}
+
+fn expected() -> String {
+    "expected a time such as 500ms, 20s or 2m".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_has_a_unit_we_know() {
+        for (text, want) in [("20s", 20_000), ("500ms", 500), ("2m", 120_000), ("7", 7_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(want)), "{text}");
+        }
+        for bad in ["", "s", "-1s", "1h", "1.5s", "99999999999999999999s", "999999999999999999m"] {
+            assert!(duration(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_admin_port_is_on_localhost_or_nowhere() {
+        assert_eq!(localhost("localhost:15000"), Ok(15000));
+        for bad in ["0.0.0.0:15000", "[::]:15000", "15000", "localhost", "localhost:x"] {
+            assert!(localhost(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn cleanup_needs_nothing_else() {
+        // The second as in a container that has NODE_NAME set.
+        for words in [
+            &["weir-agent", "cleanup", "--bpf-dir", "/x"][..],
+            &["weir-agent", "--node-name", "n1", "--bpf-dir", "/x", "cleanup"],
+        ] {
+            let arguments = Arguments::read(words).unwrap();
+            assert_eq!(arguments.bpf_dir, PathBuf::from("/x"), "{words:?}");
+            assert!(matches!(arguments.part, Part::Task(Task::Cleanup)), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_needs_its_folders_and_its_name() {
+        let all = ["weir-agent", "--manifests=/m", "--node-name=n1", "--ca-dir=/c"];
+        assert!(matches!(Arguments::read(all).unwrap().part, Part::Agent(_)));
+        for left_out in 1..all.len() {
+            let words = all.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, word)| *word);
+            assert!(Arguments::read(words).is_err(), "without {}", all[left_out]);
+        }
+    }
+}

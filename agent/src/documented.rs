@@ -1,0 +1,141 @@
+//! The documents say what the program does: flags, metrics and the fields of a dump, each compared with the code.
+
+use std::{collections::BTreeSet, io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use clap::{Arg, Command};
+use weir_ebpf_loader::Counter;
+use weir_identity::{DevelopmentCa, Identities};
+use weir_telemetry::{AccessLog, Exposition, LogFormat, Metrics, ResponseFlag};
+
+use crate::{
+    admin::{ConfigState, Sources},
+    cli::Arguments,
+    enrol::States,
+    measure::{self, Decisions},
+    worker::Shared,
+};
+
+const GETTING_STARTED: &str = include_str!("../../docs/getting-started.md");
+const METRICS: &str = include_str!("../../docs/metrics.md");
+
+/// The cells of every table row of a document whose first cell begins with `start`, back quotes taken off.
+fn rows(document: &str, start: &str) -> Vec<Vec<String>> {
+    // A stroke inside a cell is written with a backslash before it.
+    const STROKE: &str = "\u{1}";
+    let cell = |text: &str| text.trim().trim_matches('`').replace(STROKE, "|");
+    let cells = |line: &str| line.trim_matches('|').replace("\\|", STROKE).split('|').map(cell).collect();
+    let rows = document.lines().filter(|line| line.starts_with(&format!("| `{start}")));
+    rows.map(cells).collect()
+}
+
+/// The row that getting-started.md must have: flag and value, environment, default.
+fn row(flag: &Arg) -> [String; 3] {
+    let name = flag.get_long().expect("every option of the agent has a long name");
+    let value = flag.get_value_names().expect("and takes a value")[0].as_str();
+    let default = flag.get_default_values().first().map(|value| match value.to_string_lossy() {
+        empty if empty.is_empty() => "empty".to_owned(),
+        value => value.into_owned(),
+    });
+    let environment = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+    [format!("--{name} {value}"), environment.unwrap_or_default(), default.unwrap_or_default()]
+}
+
+fn command() -> Command {
+    Arguments::command().mut_args(|argument| argument.hide_env_values(true))
+}
+
+#[test]
+fn the_help_is_as_people_read_it() {
+    insta::assert_snapshot!(command().render_long_help());
+}
+
+#[test]
+fn every_flag_is_in_getting_started_with_its_environment_and_default() {
+    let mut command = command();
+    command.build();
+    let options = command.get_arguments().filter(|argument| argument.get_action().takes_values());
+    let want: Vec<[String; 3]> = options.map(row).collect();
+    let documented = rows(GETTING_STARTED, "--");
+    for row in &want {
+        let found = documented.iter().find(|cells| cells[0] == row[0]);
+        let found = found.unwrap_or_else(|| panic!("docs/getting-started.md has no row for `{}`", row[0]));
+        assert_eq!(found[1], row[1], "environment of {}", row[0]);
+        // What is found at run time is told in words.
+        assert!(
+            found[2] == row[2] || row[2].is_empty(),
+            "default of {}: {} is documented as {}",
+            row[0],
+            row[2],
+            found[2]
+        );
+    }
+    assert_eq!(documented.len(), want.len(), "docs/getting-started.md has a flag that is not there");
+}
+
+fn shared(folder: &std::path::Path) -> Shared {
+    let ca = DevelopmentCa::open(folder, &"cluster.local".parse().unwrap()).unwrap();
+    Shared {
+        world: Arc::new(ArcSwap::default()),
+        identities: Arc::new(Identities::new(Arc::new(ca))),
+        metrics: Arc::new(Metrics::new("agent", "test").with_process()),
+    }
+}
+
+#[test]
+fn every_metric_is_in_metrics_md_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = shared(folder.path());
+    let access = AccessLog::start(LogFormat::Text, io::sink()).unwrap();
+    measure::collect(&shared, Some(access), Decisions::default());
+    let text = shared.metrics.render(Exposition::Plain);
+    let registered: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name).collect();
+    let (_, section) = METRICS.split_once("## Metrics").expect("a section of metrics");
+    let documented: Vec<String> = ["istio_", "workload_manager_", "weir_", "process_"]
+        .iter()
+        .flat_map(|start| rows(section, start))
+        .map(|cells| cells[0].split('{').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(documented.iter().map(String::as_str).collect::<BTreeSet<_>>(), registered);
+    assert_eq!(documented.len(), registered.len(), "a metric is documented twice");
+}
+
+#[test]
+fn every_decision_of_the_kernel_and_every_response_flag_is_explained() {
+    for counter in Counter::ALL {
+        let name = measure::name(*counter);
+        assert!(METRICS.contains(&format!("| `{name}` |")), "docs/metrics.md does not explain the decision {name}");
+    }
+    for flag in [
+        ResponseFlag::None,
+        ResponseFlag::Deny,
+        ResponseFlag::Connect,
+        ResponseFlag::TlsFailure,
+        ResponseFlag::H2HandshakeFailure,
+        ResponseFlag::NetworkPolicy,
+        ResponseFlag::IdentityError,
+    ] {
+        assert!(METRICS.contains(&format!("| `{}` |", flag.as_str())), "docs/metrics.md does not explain {flag:?}");
+    }
+}
+
+#[test]
+fn every_part_of_a_configuration_dump_is_in_metrics_md() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = shared(folder.path());
+    let sources = Sources {
+        node: "node".to_owned(),
+        world: shared.world,
+        identities: shared.identities,
+        states: States::default(),
+        config: ConfigState::default(),
+    };
+    let dump = sources.dump();
+    let (_, section) = METRICS.split_once("## `/config_dump`").expect("a section of the dump");
+    let mut names: Vec<&String> = dump.as_object().unwrap().keys().collect();
+    names.extend(dump["config"].as_object().unwrap().keys());
+    for name in names {
+        assert!(section.contains(&format!("`{name}`")), "docs/metrics.md does not explain {name} of the dump");
+    }
+}

@@ -1,0 +1,36 @@
+//! The node agent: catches the traffic of the node's enrolled pods, carries it over HBONE, and lets in what may come in.
+//!
+//! In: manifests, pods' network namespaces, the kernel's original destinations. Out: tunnels, metrics, logs. What it decides
+//! is decided in `weir-world`; here it is done.
+
+mod admin;
+mod cleanup;
+mod cli;
+#[cfg(test)]
+mod documented;
+mod enrol;
+mod exemption;
+mod listeners;
+mod measure;
+mod observe;
+mod pod;
+mod routed;
+mod run;
+mod worker;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let result = match arguments.part {
+        cli::Part::Task(cli::Task::Cleanup) => cleanup::run(&arguments.bpf_dir),
+        cli::Part::Agent(agent) => run::run(*agent, arguments.bpf_dir),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

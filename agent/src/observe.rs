@@ -1,0 +1,259 @@
+//! What is told of each connection: metrics while it runs, a log line when it ends.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    ptr,
+    rc::Rc,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use weir_hbone::Meter;
+use weir_model::{Service, SpiffeId, Workload};
+use weir_telemetry::{
+    AccessEntry, AccessEvent, AccessLog, AccessParty, Direction, Metrics, Reporter, ResponseFlag, SecurityPolicy,
+    TcpLabels, TcpSeries,
+};
+
+/// Series a worker remembers before it starts anew: pairs of workloads it saw talk.
+const REMEMBERED: usize = 4_096;
+
+/// One end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Party {
+    pub(crate) address: SocketAddr,
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// Who it is, if that was proven or is our own.
+    pub(crate) identity: Option<SpiffeId>,
+}
+
+/// What a connection is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) direction: Direction,
+    pub(crate) source: Party,
+    pub(crate) destination: Party,
+    pub(crate) service: Option<Arc<Service>>,
+    /// Where the tunnel ends, if there is one.
+    pub(crate) tunnel: Option<SocketAddr>,
+}
+
+/// The observer of one worker.
+pub(crate) struct Observer {
+    metrics: Arc<Metrics>,
+    access: Option<AccessLog>,
+    series: RefCell<HashMap<SeriesKey, Arc<TcpSeries>, foldhash::fast::RandomState>>,
+}
+
+/// Labels by the objects they come from: no text is compared on the way of a connection.
+struct SeriesKey {
+    direction: Direction,
+    source: Option<Arc<Workload>>,
+    /// Who the source proved to be, when its workload is not known.
+    stranger: Option<SpiffeId>,
+    destination: Option<Arc<Workload>>,
+    service: Option<Arc<Service>>,
+    flag: ResponseFlag,
+    security: SecurityPolicy,
+}
+
+fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+impl PartialEq for SeriesKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.direction == other.direction
+            && self.flag == other.flag
+            && self.security == other.security
+            && self.stranger == other.stranger
+            && same(self.source.as_ref(), other.source.as_ref())
+            && same(self.destination.as_ref(), other.destination.as_ref())
+            && same(self.service.as_ref(), other.service.as_ref())
+    }
+}
+
+impl Eq for SeriesKey {}
+
+impl Hash for SeriesKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for workload in [&self.source, &self.destination].into_iter().flatten() {
+            ptr::hash(Arc::as_ptr(workload), state);
+        }
+        if let Some(service) = &self.service {
+            ptr::hash(Arc::as_ptr(service), state);
+        }
+    }
+}
+
+impl Observer {
+    pub(crate) fn new(metrics: Arc<Metrics>, access: Option<AccessLog>) -> Self {
+        Self { metrics, access, series: RefCell::new(HashMap::default()) }
+    }
+
+    /// Forgets objects of a mesh that is no more.
+    pub(crate) fn forget(&self) {
+        self.series.borrow_mut().clear();
+    }
+
+    fn series(&self, subject: &Subject, flag: ResponseFlag) -> Arc<TcpSeries> {
+        let security = if subject.tunnel.is_some() { SecurityPolicy::MutualTls } else { SecurityPolicy::Unknown };
+        let key = SeriesKey {
+            direction: subject.direction,
+            source: subject.source.workload.clone(),
+            stranger: subject.source.identity.clone().filter(|_| subject.source.workload.is_none()),
+            destination: subject.destination.workload.clone(),
+            service: subject.service.clone(),
+            flag,
+            security,
+        };
+        let mut known = self.series.borrow_mut();
+        if let Some(series) = known.get(&key) {
+            return series.clone();
+        }
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let reporter = match subject.direction {
+            Direction::Inbound => Reporter::Destination,
+            Direction::Outbound => Reporter::Source,
+        };
+        let mut labels = TcpLabels::new(
+            reporter,
+            key.source.as_deref(),
+            key.destination.as_deref(),
+            key.service.as_deref(),
+            flag,
+            security,
+        );
+        if let Some(identity) = &key.stranger {
+            labels = labels.proven(identity.clone());
+        }
+        let series = self.metrics.series(&labels);
+        known.insert(key, series.clone());
+        series
+    }
+
+    /// A connection that came about.
+    pub(crate) fn opened(self: &Rc<Self>, subject: Subject, since: Instant) -> Flow {
+        let series = self.series(&subject, ResponseFlag::None);
+        series.opened();
+        self.gauge(subject.direction).inc();
+        let flow = Flow {
+            observer: self.clone(),
+            subject,
+            series,
+            since,
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            done: false,
+        };
+        flow.log(AccessEvent::Opened, None);
+        flow
+    }
+
+    /// A connection that did not come about, and why.
+    pub(crate) fn failed(&self, subject: &Subject, flag: ResponseFlag, since: Instant, reason: &str) {
+        self.series(subject, flag).failed();
+        self.log(subject, AccessEvent::Failed, since, (0, 0), Some(reason));
+    }
+
+    fn gauge(&self, direction: Direction) -> &weir_telemetry::Gauge {
+        match direction {
+            Direction::Inbound => &self.metrics.open_inbound,
+            Direction::Outbound => &self.metrics.open_outbound,
+        }
+    }
+
+    fn log(&self, subject: &Subject, event: AccessEvent, since: Instant, bytes: (u64, u64), error: Option<&str>) {
+        let Some(access) = self.access.as_ref().filter(|a| a.wants(event)) else { return };
+        let tunnel = subject.tunnel.map(|t| t.to_string());
+        let party = |p: &'_ Party| -> (SocketAddr, Option<Arc<Workload>>, Option<SpiffeId>) {
+            (p.address, p.workload.clone(), p.identity.clone())
+        };
+        let (source, destination) = (party(&subject.source), party(&subject.destination));
+        let (bytes_sent, bytes_received) = bytes;
+        access.log(&AccessEntry {
+            at: SystemTime::now(),
+            event,
+            source: AccessParty { address: source.0, workload: source.1.as_deref(), identity: source.2.as_ref() },
+            destination: AccessParty {
+                address: destination.0,
+                workload: destination.1.as_deref(),
+                identity: destination.2.as_ref(),
+            },
+            hbone_address: tunnel.as_deref(),
+            service: subject.service.as_ref().map(|s| &s.name.hostname),
+            direction: subject.direction,
+            bytes_sent,
+            bytes_received,
+            duration: since.elapsed(),
+            error,
+        });
+    }
+}
+
+/// A connection while it runs. Dropping it counts as its end.
+pub(crate) struct Flow {
+    observer: Rc<Observer>,
+    subject: Subject,
+    series: Arc<TcpSeries>,
+    since: Instant,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    done: bool,
+}
+
+impl Flow {
+    /// Bytes from the client, and to it.
+    pub(crate) fn moved(&self, from_client: u64, to_client: u64) {
+        if from_client > 0 {
+            self.received.set(self.received.get() + from_client);
+            self.series.received(from_client);
+        }
+        if to_client > 0 {
+            self.sent.set(self.sent.get() + to_client);
+            self.series.sent(to_client);
+        }
+    }
+
+    /// The end, and what broke it if it broke.
+    pub(crate) fn ended(mut self, error: Option<&str>) {
+        self.finish(error);
+    }
+
+    fn finish(&mut self, error: Option<&str>) {
+        if !self.done {
+            self.done = true;
+            self.series.closed();
+            self.observer.gauge(self.subject.direction).dec();
+            self.log(AccessEvent::Complete, error);
+        }
+    }
+
+    fn log(&self, event: AccessEvent, error: Option<&str>) {
+        self.observer.log(&self.subject, event, self.since, (self.sent.get(), self.received.get()), error);
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.finish(Some("closed by the agent"));
+    }
+}
+
+impl Meter for Flow {
+    fn moved(&self, into_tunnel: u64, out_of_tunnel: u64) {
+        match self.subject.direction {
+            Direction::Outbound => Self::moved(self, into_tunnel, out_of_tunnel),
+            Direction::Inbound => Self::moved(self, out_of_tunnel, into_tunnel),
+        }
+    }
+}

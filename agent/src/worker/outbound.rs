@@ -1,0 +1,264 @@
+//! What a pod sends: caught by the kernel, led where the mesh says.
+
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use tokio::time::timeout;
+use weir_hbone::{Dialed, Error, Lost, PoolKey, Relayed};
+use weir_model::{OrigDst, SpiffeId, Workload};
+use weir_net::{Broken, Source, Stream};
+use weir_telemetry::{Direction, ResponseFlag};
+use weir_wire::{
+    head::{Authority, Connect},
+    trace::Traceparent,
+};
+use weir_world::{PassthroughPlan, Plan, TunnelPlan};
+
+use super::Worker;
+use crate::{
+    observe::{Party, Subject},
+    pod::{Connection, Pod},
+};
+
+/// How long TCP to a destination may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A caught connection while nothing is decided.
+struct Caught {
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    app: Stream,
+    client: SocketAddr,
+    since: Instant,
+    counted: (super::Live, Connection),
+}
+
+/// Serves a caught connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client: SocketAddr) {
+    let since = Instant::now();
+    let counted = (worker.count(), pod.connection());
+    let origin = match worker.origins.take(pod.netns.cookie(), client) {
+        Ok(Some(origin)) => origin,
+        Ok(None) => return lost_origin(&app, &pod, client, "the kernel noted no original destination"),
+        Err(error) => return lost_origin(&app, &pod, client, &error.to_string()),
+    };
+    let (plan, wanted) = {
+        let world = worker.shared.world.load();
+        let plan = world.outbound(&pod.uid, OrigDst::new(origin), &mut *worker.rng.borrow_mut());
+        let wanted = match &plan {
+            Plan::Refuse(refusal) => refusal.service().and_then(|name| world.service(name)).cloned(),
+            Plan::Tunnel(_) | Plan::Passthrough(_) => None,
+        };
+        (plan, wanted)
+    };
+    let caught = Caught { worker, pod, app, client, since, counted };
+    match plan {
+        Plan::Tunnel(plan) => caught.tunnel(plan).await,
+        Plan::Passthrough(plan) => caught.passthrough(plan).await,
+        Plan::Refuse(refusal) => {
+            let subject = caught.subject(origin, None, wanted);
+            caught.refuse(&subject, ResponseFlag::Deny, &refusal.to_string());
+        }
+    }
+}
+
+/// Somebody connected to our listener by hand, or the kernel's map was full: either way nobody knows where to.
+fn lost_origin(app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
+    tracing::warn!(pod = %pod.uid, %client, reason, "outbound connection refused");
+    app.reset_on_close();
+}
+
+impl Caught {
+    fn subject(
+        &self,
+        to: SocketAddr,
+        destination: Option<Arc<Workload>>,
+        service: Option<Arc<weir_model::Service>>,
+    ) -> Subject {
+        let workload = self.worker.shared.world.load().workload(&self.pod.uid).cloned();
+        Subject {
+            direction: Direction::Outbound,
+            source: Party { address: self.client, workload, identity: Some(self.pod.identity.clone()) },
+            destination: Party { address: to, workload: destination, identity: None },
+            service,
+            tunnel: None,
+        }
+    }
+
+    fn refuse(&self, subject: &Subject, flag: ResponseFlag, reason: &str) {
+        self.worker.observer.failed(subject, flag, self.since, reason);
+        self.app.reset_on_close();
+    }
+
+    async fn tunnel(self, plan: TunnelPlan) {
+        let mut subject = self.subject(plan.next_hop, Some(plan.destination.clone()), plan.service.clone());
+        subject.tunnel = Some(plan.authority);
+        subject.destination.identity = plan.expect.first().cloned();
+        let opened = self.open(&subject, &plan).await;
+        drop(plan);
+        match opened {
+            Ok(tunnel) => {
+                let Self { worker, pod, app, since, counted, .. } = self;
+                let flow = worker.observer.opened(subject, since);
+                worker.relay(&pod, counted, async move {
+                    let ended = tunnel.relay(app, &flow).await;
+                    flow.ended(broken(&ended).as_deref());
+                });
+            }
+            Err((flag, reason)) => self.refuse(&subject, flag, &reason),
+        }
+    }
+
+    async fn open(&self, subject: &Subject, plan: &TunnelPlan) -> Result<weir_hbone::Tunnel, (ResponseFlag, String)> {
+        let source = subject
+            .source
+            .workload
+            .as_ref()
+            .ok_or_else(|| (ResponseFlag::Deny, format!("the source {} left the mesh", self.pod.uid)))?;
+        let baggage = self.worker.baggage(source);
+        let authority = Authority::Address(plan.authority);
+        let connect = Connect {
+            authority: &authority,
+            baggage: &baggage,
+            source: self.client,
+            host: plan.service.as_ref().map(|s| &s.name.hostname),
+            trace: trace(&mut *self.worker.rng.borrow_mut()),
+        };
+        let key = PoolKey {
+            source: self.pod.identity.clone(),
+            source_ip: self.client.ip(),
+            expect: plan.expect.clone(),
+            next_hop: plan.next_hop,
+            destination: plan.destination.uid.clone(),
+            incarnation: plan.destination.incarnation.clone(),
+        };
+        let dial = || {
+            Box::pin(dial(self.worker.clone(), self.pod.clone(), plan.next_hop, self.client.ip(), plan.expect.clone()))
+        };
+        match self.worker.pool.open(&key, &connect, dial).await {
+            Ok((tunnel, _baggage)) => Ok(tunnel),
+            Err(error) => Err((flag(&error), explain(&error, plan.next_hop))),
+        }
+    }
+
+    async fn passthrough(self, plan: PassthroughPlan) {
+        let subject = self.subject(plan.target, plan.destination, plan.service);
+        let source =
+            if self.client.is_ipv4() == plan.target.is_ipv4() { Source::Own(self.client.ip()) } else { Source::Any };
+        let connected = timeout(CONNECT, weir_net::connect(&self.pod.netns, plan.target, source, None)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(server) => {
+                let Self { worker, pod, app, since, counted, .. } = self;
+                let flow = worker.observer.opened(subject, since);
+                worker.relay(&pod, counted, async move {
+                    let ended = weir_net::relay(app, server, |there, back| flow.moved(there, back)).await;
+                    flow.ended(ended.err().map(|b| broken_socket(&b)).as_deref());
+                });
+            }
+            Err(error) => {
+                let reason = format!("connection to {}: {error}", plan.target);
+                self.refuse(&subject, ResponseFlag::Connect, &reason);
+            }
+        }
+    }
+}
+
+/// Makes a tunnel connection from inside the pod, with the pod's address and identity.
+async fn dial(
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    next_hop: SocketAddr,
+    from: IpAddr,
+    expect: Arc<[SpiffeId]>,
+) -> Result<Dialed<impl Future<Output = Lost>>, Error> {
+    let settings = worker.outgoing;
+    let Some(certificate) = worker.certificate(&pod.identity) else {
+        let reason = format!("no valid certificate for {}", pod.identity);
+        return Err(Error::Tls(Rc::new(rustls::Error::General(reason))));
+    };
+    let connecting = weir_net::connect(&pod.netns, next_hop, Source::Own(from), Some(settings.tcp_keepalive));
+    let late = Error::Deadline { what: "connection to the peer", after: settings.handshake };
+    let stream =
+        timeout(settings.handshake, connecting).await.map_err(|_| late)?.map_err(|e| Error::Connect(Rc::new(e)))?;
+    let (client, run) = weir_hbone::connect(stream, certificate.client(&expect), settings).await?;
+    Ok(Dialed { client, run })
+}
+
+fn trace(rng: &mut impl Rng) -> Traceparent {
+    Traceparent { trace: rng.random::<u128>() | 1, span: rng.random::<u64>() | 1, flags: 0 }
+}
+
+/// The response flag of a tunnel that did not come about.
+fn flag(error: &Error) -> ResponseFlag {
+    match error {
+        Error::Tls(_) | Error::NotTls | Error::Alpn | Error::Closed => ResponseFlag::TlsFailure,
+        Error::Deadline { what: "connection to the peer", .. } => ResponseFlag::NetworkPolicy,
+        Error::Refused { status: 401 } => ResponseFlag::Deny,
+        Error::Connect(_)
+        | Error::Deadline { .. }
+        | Error::Lost(_)
+        | Error::Refused { .. }
+        | Error::Reset(_)
+        | Error::Answer(_) => ResponseFlag::Connect,
+    }
+}
+
+/// The reason a person reads, with what it may mean.
+pub(super) fn explain(error: &Error, next_hop: SocketAddr) -> String {
+    let told = causes(error);
+    let hint = match flag(error) {
+        ResponseFlag::NetworkPolicy => {
+            ": maybe a NetworkPolicy is blocking the HBONE port, or the agent of that node is away"
+        }
+        ResponseFlag::Connect if matches!(error, Error::Connect(_)) => ": is the agent of that node running?",
+        ResponseFlag::None
+        | ResponseFlag::Deny
+        | ResponseFlag::Connect
+        | ResponseFlag::TlsFailure
+        | ResponseFlag::H2HandshakeFailure
+        | ResponseFlag::IdentityError
+        | ResponseFlag::CertRevoked => "",
+    };
+    format!("{told} at {next_hop}{hint}")
+}
+
+/// An error and all its causes in one line.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = match cause.downcast_ref::<rustls::Error>() {
+            Some(tls) => weir_identity::refusal(tls).map_or_else(|| tls.to_string(), |refusal| causes(refusal)),
+            None => cause.to_string(),
+        };
+        line.push_str(": ");
+        line.push_str(&text);
+        next = cause.source().filter(|_| cause.downcast_ref::<rustls::Error>().is_none());
+    }
+    line
+}
+
+/// What broke a tunnel, if it broke.
+pub(super) fn broken(ended: &Relayed) -> Option<String> {
+    match ended {
+        Relayed::Complete => None,
+        Relayed::AppReset => Some("reset by the application".to_owned()),
+        Relayed::PeerReset(code) => Some(format!("reset by the peer: {code}")),
+        Relayed::Lost(lost) => Some(format!("tunnel connection lost: {}", causes(lost))),
+    }
+}
+
+/// Which socket broke a relay.
+pub(super) fn broken_socket(broken: &Broken) -> String {
+    match broken {
+        Broken::Client(error) => format!("client: {error}"),
+        Broken::Server(error) => format!("server: {error}"),
+    }
+}

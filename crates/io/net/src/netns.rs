@@ -1,0 +1,151 @@
+//! A network namespace held open, and sockets made inside it.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::sched::{CloneFlags, setns};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::option;
+
+/// Which namespace a file means: the same numbers are the same namespace for as long as one of them is held open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetnsId {
+    device: u64,
+    inode: u64,
+}
+
+/// Why a namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// Nothing to open there.
+    #[error("network namespace {path}")]
+    Open {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else than a network namespace.
+    #[error("{path} is not a network namespace")]
+    NotANamespace {
+        /// What was opened.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A network namespace held open. While it is held it lives on, also without a process inside.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    id: NetnsId,
+    cookie: u64,
+    path: PathBuf,
+}
+
+thread_local! {
+    /// The namespace this thread is in, if it was moved by [`Netns::enter`].
+    static CURRENT: Cell<Option<NetnsId>> = const { Cell::new(None) };
+}
+
+impl Netns {
+    /// Opens a namespace by its path and reads its cookie.
+    ///
+    /// # Errors
+    /// If there is nothing, or something else than a network namespace.
+    pub fn open(path: &Path) -> Result<Self, NetnsError> {
+        let open = |source| NetnsError::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(open)?;
+        let id = id(&file).map_err(open)?;
+        let cookie =
+            inside(&file, || Socket::new(Domain::UNIX, Type::DGRAM, None).and_then(|s| option::netns_cookie(&s)))
+                .map_err(|source| NetnsError::NotANamespace { path: path.to_owned(), source })?;
+        Ok(Self { file, id, cookie, path: path.to_owned() })
+    }
+
+    /// Which namespace it is.
+    pub fn id(&self) -> NetnsId {
+        self.id
+    }
+
+    /// The kernel's own name for it, never reused while the machine runs. `SO_NETNS_COOKIE`.
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its path still leads to it: false once the pod is gone or another took the place. A look that fails for want of
+    /// something else says nothing: a pod must not drop out of the mesh because the agent is out of descriptors.
+    pub fn is_current(&self) -> bool {
+        match std::fs::metadata(&self.path) {
+            Ok(meta) => identify(&meta) == self.id,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
+
+    /// Makes a non-blocking TCP socket inside. The thread stays there: the next socket of the same pod costs no system call
+    /// more. Threads that call this must never make a socket any other way.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn socket(&self, domain: Domain) -> io::Result<Socket> {
+        self.enter()?;
+        Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+    }
+
+    /// Moves the thread inside, for good.
+    fn enter(&self) -> io::Result<()> {
+        if CURRENT.get() != Some(self.id) {
+            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            CURRENT.set(Some(self.id));
+        }
+        Ok(())
+    }
+
+    /// Runs `work` inside on a thread of its own, so that the caller stays where it is.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered; else what `work` gives.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        inside(&self.file, work)
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn id(file: &File) -> io::Result<NetnsId> {
+    file.metadata().map(|meta| identify(&meta))
+}
+
+fn identify(meta: &std::fs::Metadata) -> NetnsId {
+    NetnsId { device: meta.dev(), inode: meta.ino() }
+}
+
+fn inside<T: Send>(file: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread =
+            std::thread::Builder::new().name(format!("netns-{}", file.as_raw_fd())).spawn_scoped(scope, || {
+                setns(file, CloneFlags::CLONE_NEWNET)?;
+                work()
+            })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

@@ -1,0 +1,29 @@
+//! Metrics, logs, the admin and readiness servers.
+//!
+//! In: what happened to connections, pods, certificates and configuration. Out: Istio's metrics by their exact names, access
+//! log lines in ztunnel's words, and small HTTP servers for people and kubelets. It never blocks a worker and never decides.
+
+mod access;
+mod access_log;
+mod error;
+mod logging;
+mod metrics;
+mod process;
+mod readiness;
+mod routes;
+mod server;
+mod traffic;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use access::{AccessEntry, AccessEvent, AccessParty, Direction};
+pub use access_log::{AccessDetail, AccessLog};
+pub use error::Error;
+pub use logging::{LogFormat, LogHandle, init};
+pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
+pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+pub use readiness::{Readiness, Unready};
+pub use routes::{Admin, Routes};
+pub use server::{bind, bind_loopback, serve};
+pub use traffic::{Reporter, ResponseFlag, SecurityPolicy, TcpLabels, TcpSeries};

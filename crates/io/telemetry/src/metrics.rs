@@ -1,0 +1,273 @@
+//! The registry: everything this process counts, and the text Prometheus reads.
+
+use std::{
+    fmt::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::Counter, exemplar::Exemplar, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    TcpLabels, TcpSeries, process,
+    traffic::{Escaped, Traffic},
+};
+
+/// The two texts Prometheus can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// `application/openmetrics-text; version=1.0.0`.
+    OpenMetrics,
+    /// `text/plain; version=0.0.4`, for what does not ask for OpenMetrics.
+    Plain,
+}
+
+/// What kind of metric a collected one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows. `_total` is appended to its name.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A number read at a scrape.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Whole(u64),
+    /// Any other.
+    Fraction(f64),
+}
+
+/// One line of a collected metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Label names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The number.
+    pub value: Value,
+}
+
+/// Everything this process counts. Fields are handles: clone them to where the counting is done.
+#[derive(Debug)]
+pub struct Metrics {
+    /// `workload_manager_active_proxy_count`: pods whose traffic is caught.
+    pub active_proxies: Gauge,
+    /// `workload_manager_pending_proxy_count`: pods that are to be caught and are not yet.
+    pub pending_proxies: Gauge,
+    /// `workload_manager_proxies_started_total`.
+    pub proxies_started: Counter,
+    /// `workload_manager_proxies_stopped_total`.
+    pub proxies_stopped: Counter,
+    /// `weir_open_connections{direction="inbound"}`.
+    pub open_inbound: Gauge,
+    /// `weir_open_connections{direction="outbound"}`.
+    pub open_outbound: Gauge,
+    /// `weir_pool_connections`: HBONE connections kept to other nodes.
+    pub pool_connections: Gauge,
+    /// `weir_config_generation`: how often the configuration was replaced.
+    pub config_generation: Gauge,
+    /// `weir_config_last_good_load_timestamp_seconds`: Unix seconds.
+    pub config_last_good: Gauge,
+    /// `weir_config_rejected_loads_total`.
+    pub config_rejected: Counter,
+    traffic: Arc<Traffic>,
+    registry: Mutex<Registry>,
+}
+
+impl Metrics {
+    /// A registry of its own. `component` and `tag` are what `istio_build` says.
+    pub fn new(component: &str, tag: &str) -> Self {
+        let mut registry = Registry::default();
+        let traffic = Arc::new(Traffic::default());
+        registry.register_collector(Box::new(traffic.clone()));
+        let build: Family<Vec<(String, String)>, Gauge> = Family::default();
+        build
+            .get_or_create_owned(&vec![
+                ("component".to_owned(), component.to_owned()),
+                ("tag".to_owned(), tag.to_owned()),
+            ])
+            .set(1);
+        registry.register("istio_build", "Istio component build info", build);
+        let (open_inbound, open_outbound) = (Gauge::default(), Gauge::default());
+        registry.register_collector(Box::new(open_connections(open_inbound.clone(), open_outbound.clone())));
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let r = &mut registry;
+        Self {
+            active_proxies: gauge(
+                r,
+                "workload_manager_active_proxy_count",
+                "The total number of currently running proxies",
+            ),
+            pending_proxies: gauge(r, "workload_manager_pending_proxy_count", "The total number of pending proxies"),
+            proxies_started: counter(
+                r,
+                "workload_manager_proxies_started",
+                "The total number of proxies that were started",
+            ),
+            proxies_stopped: counter(
+                r,
+                "workload_manager_proxies_stopped",
+                "The total number of proxies that were stopped",
+            ),
+            open_inbound,
+            open_outbound,
+            pool_connections: gauge(r, "weir_pool_connections", "HBONE connections kept to other nodes"),
+            config_generation: gauge(r, "weir_config_generation", "How often the configuration was replaced"),
+            config_last_good: gauge(
+                r,
+                "weir_config_last_good_load_timestamp_seconds",
+                "When a configuration was last accepted, in Unix seconds",
+            ),
+            config_rejected: counter(r, "weir_config_rejected_loads", "Configurations that were not accepted"),
+            traffic,
+            registry: Mutex::new(registry),
+        }
+    }
+
+    /// Also says what the kernel knows of this process: memory, CPU, open files.
+    pub fn with_process(self) -> Self {
+        process::register(&self);
+        self
+    }
+
+    /// The counters of one set of labels. Takes a lock: keep the answer.
+    pub fn series(&self, labels: &TcpLabels) -> Arc<TcpSeries> {
+        self.traffic.series(labels)
+    }
+
+    /// Forgets series that nobody holds and nobody counted on since the last call. To be called every few minutes, so that pods
+    /// that left do not stay in memory.
+    pub fn forget_idle(&self) {
+        self.traffic.sweep();
+    }
+
+    /// A metric that is read at each scrape: eBPF counters, expiry of certificates, dropped log lines. `read` must not block.
+    pub fn collect(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: Kind,
+        read: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
+    ) {
+        let collected = Collected { name, help, kind, read: Box::new(read) };
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(collected));
+    }
+
+    /// Every metric as text.
+    pub fn render(&self, exposition: Exposition) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        text::encode(&mut out, &registry).expect("writing to a String does not fail");
+        match exposition {
+            Exposition::OpenMetrics => out,
+            Exposition::Plain => plain(&out),
+        }
+    }
+}
+
+/// OpenMetrics as the older text format has it: there a counter's header carries the sample's full name, and there is no end.
+fn plain(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut help = None;
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let total = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, text)) = help.take() {
+                writeln!(out, "# HELP {name}{total} {text}").expect("writing to a String does not fail");
+            }
+            writeln!(out, "# TYPE {name}{total} {kind}").expect("writing to a String does not fail");
+        } else if !line.starts_with("# UNIT ") && line != "# EOF" {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Not a family of gauges: prometheus-client prints those in no particular order.
+fn open_connections(inbound: Gauge, outbound: Gauge) -> Collected {
+    let read = move || {
+        let sample = |direction: &str, gauge: &Gauge| Sample {
+            labels: vec![("direction", direction.to_owned())],
+            value: Value::Whole(u64::try_from(gauge.get()).unwrap_or(0)),
+        };
+        vec![sample("inbound", &inbound), sample("outbound", &outbound)]
+    };
+    Collected {
+        name: "weir_open_connections",
+        help: "Connections of applications open now",
+        kind: Kind::Gauge,
+        read: Box::new(read),
+    }
+}
+
+struct Collected {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    read: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collected").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+        };
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
+        for sample in (self.read)() {
+            if sample.labels.is_empty() {
+                write_value(&mut metric, self.kind, sample.value)?;
+            } else {
+                let labels = Labels(&sample.labels);
+                write_value(&mut metric.encode_family(&labels)?, self.kind, sample.value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_value(metric: &mut MetricEncoder, kind: Kind, value: Value) -> fmt::Result {
+    let none = None::<&Exemplar<NoLabelSet, u64>>;
+    match (kind, value) {
+        (Kind::Counter, Value::Whole(n)) => metric.encode_counter(&n, none),
+        (Kind::Counter, Value::Fraction(n)) => metric.encode_counter(&n, none),
+        (Kind::Gauge, Value::Whole(n)) => metric.encode_gauge(&n),
+        (Kind::Gauge, Value::Fraction(n)) => metric.encode_gauge(&n),
+    }
+}
+
+struct Labels<'a>(&'a [(&'static str, String)]);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
+        self.0.iter().try_for_each(|(key, value)| (*key, Escaped(value)).encode(encoder.encode_label()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

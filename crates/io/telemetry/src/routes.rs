@@ -1,0 +1,235 @@
+//! What the servers answer. Paths and methods as ztunnel has them.
+
+use std::{fmt, sync::Arc};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Response, StatusCode,
+    body::Bytes,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
+    http::request::Parts,
+};
+
+use crate::{Exposition, LogHandle, Metrics, Readiness};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a server is for.
+#[derive(Debug, Clone)]
+pub enum Routes {
+    /// `/metrics`, `/stats/prometheus`. Port 15020.
+    Stats(Arc<Metrics>),
+    /// `/healthz/ready`. Port 15021.
+    Ready(Readiness),
+    /// `/config_dump`, `/logging`, `/quitquitquit`, `/healthz/ready`. Port 15000, loopback only.
+    Admin(Arc<Admin>),
+}
+
+/// What the admin server shows and does.
+pub struct Admin {
+    /// Everything the program knows; no keys.
+    pub config_dump: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// The log filter.
+    pub logging: LogHandle,
+    /// Told of each new filter, once it is in force.
+    pub filtered: Box<dyn Fn(&str) + Send + Sync>,
+    /// Whether the program is ready.
+    pub readiness: Readiness,
+    /// Begins to end the program.
+    pub quit: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("logging", &self.logging)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+impl Routes {
+    /// The answer to a request; its body is never read.
+    pub(crate) fn answer(&self, request: &Parts) -> Answer {
+        match self {
+            Self::Stats(metrics) => stats(metrics, request),
+            Self::Ready(readiness) => match request.uri.path() {
+                "/healthz/ready" => get(request, || ready(readiness)),
+                _ => not_found("/healthz/ready"),
+            },
+            Self::Admin(admin) => foreign(request).unwrap_or_else(|| admin.answer(request)),
+        }
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: &Parts) -> Answer {
+        match request.uri.path() {
+            "/config_dump" => get(request, || {
+                let dump = serde_json::to_string_pretty(&(self.config_dump)());
+                dump.map_or_else(
+                    |error| answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+                    |dump| answer(StatusCode::OK, JSON, dump + "\n"),
+                )
+            }),
+            "/logging" if request.method == Method::POST => self.set_logging(request.uri.query().unwrap_or_default()),
+            "/logging" => get(request, || {
+                answer(StatusCode::OK, TEXT, format!("current log filter: {}\n", self.logging.current()))
+            }),
+            "/quitquitquit" if request.method == Method::POST => {
+                (self.quit)();
+                answer(StatusCode::OK, TEXT, "shutting down\n".to_owned())
+            }
+            "/quitquitquit" => not_allowed("POST"),
+            "/healthz/ready" => get(request, || ready(&self.readiness)),
+            _ => not_found("/config_dump, /logging, /quitquitquit, /healthz/ready"),
+        }
+    }
+
+    /// `?level=<filter>`, once.
+    fn set_logging(&self, query: &str) -> Answer {
+        let bad = |reason: String| answer(StatusCode::BAD_REQUEST, TEXT, reason + "\n");
+        let Some(level) = query.strip_prefix("level=").filter(|level| !level.is_empty() && !level.contains('&')) else {
+            return bad("expected ?level=<filter>, for example ?level=debug or ?level=info,weir_hbone=trace".to_owned());
+        };
+        let Some(filter) = percent_decoded(level) else {
+            return bad(format!("{level:?} is not percent-encoded UTF-8"));
+        };
+        match self.logging.set(&filter) {
+            Ok(()) => {
+                (self.filtered)(&filter);
+                answer(StatusCode::OK, TEXT, format!("current log filter: {}\n", self.logging.current()))
+            }
+            Err(error) => bad(error.to_string()),
+        }
+    }
+}
+
+fn stats(metrics: &Metrics, request: &Parts) -> Answer {
+    match request.uri.path() {
+        "/metrics" | "/stats/prometheus" => get(request, || {
+            let accepts = request.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            match accepts.into_iter().any(|value| value.contains("application/openmetrics-text")) {
+                true => answer(StatusCode::OK, OPEN_METRICS, metrics.render(Exposition::OpenMetrics)),
+                false => answer(StatusCode::OK, PLAIN_METRICS, metrics.render(Exposition::Plain)),
+            }
+        }),
+        _ => not_found("/metrics, /stats/prometheus"),
+    }
+}
+
+fn ready(readiness: &Readiness) -> Answer {
+    let waiting = readiness.waiting_for();
+    if waiting.is_empty() {
+        return answer(StatusCode::OK, TEXT, "ready\n".to_owned());
+    }
+    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready, waiting for: {}\n", waiting.join(", ")))
+}
+
+/// A page in somebody's browser can reach loopback too: by a name of its own that resolves to it (the Host is then that name), or
+/// by a plain cross-site request (which carries an Origin).
+fn foreign(request: &Parts) -> Option<Answer> {
+    let refused = |reason: &str| Some(answer(StatusCode::FORBIDDEN, TEXT, format!("refused: {reason}\n")));
+    if request.headers.contains_key(ORIGIN) {
+        return refused("this server is not for web pages (the request has an Origin)");
+    }
+    let mut hosts = request.headers.get_all(HOST).iter().map(HeaderValue::to_str);
+    let host = match (request.uri.authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => return refused("several Host headers"),
+        (Some(authority), _, None) => authority.as_str(),
+        (None, Some(Ok(host)), None) => host,
+        (None, Some(Err(_)) | None, None) => return refused("no Host header that can be read"),
+    };
+    if is_loopback_name(host) { None } else { refused("the Host is not localhost, 127.0.0.1 or [::1]") }
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| {
+        let rest = host.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name)).map(|_| &host[name.len()..]);
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        })
+    })
+}
+
+fn get(request: &Parts, make: impl FnOnce() -> Answer) -> Answer {
+    if request.method == Method::GET || request.method == Method::HEAD { make() } else { not_allowed("GET, HEAD") }
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("expected {methods}\n"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+fn not_found(paths: &str) -> Answer {
+    answer(StatusCode::NOT_FOUND, TEXT, format!("not found, there is: {paths}\n"))
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// RFC 3986 §2.1.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let digits = [bytes.next()?, bytes.next()?];
+        let digits = std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_loopback_pass_as_hosts() {
+        for good in ["localhost", "LOCALHOST:15000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:15000"] {
+            assert!(is_loopback_name(good), "{good:?} was refused");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:",
+            "localhost:x",
+            "127.0.0.1.evil",
+            "localhost@evil",
+            "::1",
+            "10.0.0.1",
+            "ö",
+        ] {
+            assert!(!is_loopback_name(bad), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_or_refused() {
+        for (text, want) in [
+            ("info%2Cweir_hbone%3Dtrace", Some("info,weir_hbone=trace")),
+            ("debug", Some("debug")),
+            ("%", None),
+            ("%4", None),
+            ("%+1", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(percent_decoded(text).as_deref(), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Services and their endpoints.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use weir_manifest::{
+    Backing, EndpointSliceObject, PodObject, ServiceObject, ServicePortObject, SliceEndpoint, TargetPort,
+};
+use weir_model::{
+    AppProtocol, Endpoint, EndpointHealth, Health, HealthPolicy, Namespace, NetworkMode, Port, Service, ServiceName,
+    ServicePort,
+};
+
+use crate::{Settings, workload};
+
+/// Ports whose servers speak first or otherwise are no HTTP, when nothing is said: SMTP, DNS, MySQL, MongoDB. As Istio has them.
+const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
+
+/// What endpoints are made of.
+pub(crate) struct Backends<'o> {
+    /// Pods the mesh knows, by namespace.
+    pods: HashMap<&'o Namespace, Vec<&'o PodObject>>,
+    slices: HashMap<(&'o Namespace, &'o str), Vec<&'o EndpointSliceObject>>,
+    /// Pods with an address of their own, by it. In the default network, for only there a slice's addresses mean something.
+    by_address: HashMap<IpAddr, &'o PodObject>,
+}
+
+impl<'o> Backends<'o> {
+    pub(crate) fn new(settings: &Settings, pods: &'o [PodObject], slices: &'o [EndpointSliceObject]) -> Self {
+        let mut backends = Self { pods: HashMap::new(), slices: HashMap::new(), by_address: HashMap::new() };
+        for pod in pods.iter().filter(|pod| workload::exists(pod)) {
+            backends.pods.entry(&pod.namespace).or_default().push(pod);
+            let here = pod.network.as_ref().is_none_or(|network| *network == settings.network);
+            if here && pod.network_mode == NetworkMode::Standard {
+                backends.by_address.extend(pod.addresses.iter().map(|ip| (*ip, pod)));
+            }
+        }
+        for slice in slices {
+            if let Some(service) = &slice.service {
+                backends.slices.entry((&slice.namespace, service)).or_default().push(slice);
+            }
+        }
+        backends
+    }
+
+    /// The endpoints of a service: of its slices when it has any, else of the pods its selector selects.
+    fn endpoints(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
+        if service.backing == Backing::ExternalName {
+            return Vec::new();
+        }
+        match self.slices.get(&(&service.namespace, &*service.name)) {
+            Some(slices) => self.sliced(settings, service, slices),
+            None => self.selected(settings, service),
+        }
+    }
+
+    fn selected(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
+        if service.selector.is_empty() {
+            return Vec::new();
+        }
+        let pods = self.pods.get(&service.namespace).into_iter().flatten();
+        let selects =
+            |pod: &&&PodObject| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        pods.filter(selects).map(|pod| selected_endpoint(settings, service, pod)).collect()
+    }
+
+    fn sliced(&self, settings: &Settings, service: &ServiceObject, slices: &[&EndpointSliceObject]) -> Vec<Endpoint> {
+        type Place = (Vec<IpAddr>, Vec<(Port, Port)>);
+        // An endpoint may stand in two slices while it moves from one to the other.
+        let mut endpoints: BTreeMap<Place, Endpoint> = BTreeMap::new();
+        for slice in slices {
+            let ports = slice_ports(service, slice);
+            for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty()) {
+                let pod = match self.pod_of(endpoint) {
+                    Ok(pod) => pod,
+                    Err(Gone) => continue,
+                };
+                let place = (endpoint.addresses.clone(), ports.clone());
+                let entry = endpoints.entry(place).or_insert_with(|| Endpoint {
+                    workload: pod.map(|pod| workload::uid(settings, &pod.namespace, &pod.name)),
+                    addresses: endpoint.addresses.clone(),
+                    ports: ports.clone(),
+                    health: endpoint.health,
+                });
+                if endpoint.health == EndpointHealth::Ready {
+                    entry.health = EndpointHealth::Ready;
+                }
+            }
+        }
+        endpoints.into_values().collect()
+    }
+
+    /// The pod an endpoint is, if it is one. An endpoint that names a pod which is gone, or has another address by now,
+    /// is nobody's: whoever has its address is someone else.
+    fn pod_of(&self, endpoint: &SliceEndpoint) -> Result<Option<&'o PodObject>, Gone> {
+        let has_all = |pod: &PodObject| endpoint.addresses.iter().all(|ip| pod.addresses.contains(ip));
+        match &endpoint.pod {
+            Some((namespace, name)) => {
+                let mut pods = self.pods.get(namespace).into_iter().flatten();
+                let pod = pods.find(|pod| pod.name == *name).copied().filter(|pod| has_all(pod));
+                pod.map(Some).ok_or(Gone)
+            }
+            None => Ok(endpoint
+                .addresses
+                .first()
+                .and_then(|ip| self.by_address.get(ip).copied())
+                .filter(|pod| has_all(pod))),
+        }
+    }
+}
+
+/// The pod of an endpoint is not there any more.
+struct Gone;
+
+/// The service as the mesh knows it.
+pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &ServiceObject) -> Service {
+    let hostname = format!("{}.{}.svc.{}", object.name, object.namespace, settings.cluster_domain);
+    let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
+    let mut vips: Vec<_> = Vec::new();
+    for ip in object.cluster_ips.iter().chain(&object.external_ips) {
+        let vip = (settings.network.clone(), IpNet::from(*ip));
+        if object.backing == Backing::Endpoints && !vips.contains(&vip) {
+            vips.push(vip);
+        }
+    }
+    Service {
+        name: ServiceName { namespace: object.namespace.clone(), hostname },
+        short_name: object.name.clone(),
+        vips,
+        ports: object.ports.iter().map(service_port).collect(),
+        health_policy: object.health_policy,
+        endpoints: backends.endpoints(settings, object),
+    }
+}
+
+fn service_port(port: &ServicePortObject) -> ServicePort {
+    ServicePort { name: port.name.clone(), port: port.port, protocol: protocol(port) }
+}
+
+/// What a port speaks: `appProtocol`, or else the port's name up to its first dash.
+fn protocol(port: &ServicePortObject) -> AppProtocol {
+    let said = port.app_protocol.as_ref().unwrap_or(&port.name).to_ascii_lowercase();
+    let word = match &*said {
+        "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss" => &said,
+        _ => said.split('-').next().unwrap_or_default(),
+    };
+    match word {
+        "http" | "kubernetes.io/ws" => AppProtocol::Http11,
+        "http2" | "kubernetes.io/h2c" => AppProtocol::Http2,
+        "grpc" => AppProtocol::Grpc,
+        "https" | "tls" | "kubernetes.io/wss" => AppProtocol::Tls,
+        "tcp" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
+        _ if TCP_PORTS.contains(&port.port.number()) => AppProtocol::Tcp,
+        _ => AppProtocol::Unknown,
+    }
+}
+
+fn selected_endpoint(settings: &Settings, service: &ServiceObject, pod: &PodObject) -> Endpoint {
+    let target = |port: &ServicePortObject| match &port.target {
+        TargetPort::Number(number) => Some((port.port, *number)),
+        // Each pod has its own port of that name, or none.
+        TargetPort::Name(name) => pod.ports.iter().find(|own| own.name == *name).map(|own| (port.port, own.port)),
+    };
+    let health = match (pod.health, service.health_policy) {
+        (Health::Healthy, _) | (Health::Unhealthy, HealthPolicy::All) => EndpointHealth::Ready,
+        (Health::Unhealthy, HealthPolicy::OnlyReady) => EndpointHealth::NotReady,
+    };
+    Endpoint {
+        workload: Some(workload::uid(settings, &pod.namespace, &pod.name)),
+        addresses: pod.addresses.clone(),
+        ports: service.ports.iter().filter_map(target).collect(),
+        health,
+    }
+}
+
+/// A slice's ports stand for the service's ports of the same name.
+fn slice_ports(service: &ServiceObject, slice: &EndpointSliceObject) -> Vec<(Port, Port)> {
+    let target = |port: &ServicePortObject| {
+        let own = slice.ports.iter().find(|own| own.name == port.name)?;
+        Some((port.port, own.port.unwrap_or(port.port)))
+    };
+    service.ports.iter().filter_map(target).collect()
+}

@@ -1,0 +1,21 @@
+//! Kubernetes, Istio and Gateway API YAML, parsed whole or refused with every error at once.
+//!
+//! In: the texts of files. Out: the objects the mesh reads, a note of those that have no effect, or all errors with
+//! file, line, object and field. It never does I/O, and never accepts a policy that nobody would enforce.
+
+mod error;
+mod kind;
+mod known;
+mod object;
+mod parse;
+mod read;
+mod reader;
+mod tree;
+
+pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
+pub use object::{
+    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, Ignored, Labels, NamespaceObject, NodeObject, Objects,
+    Owner, Phase, PodObject, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    WhyIgnored,
+};
+pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};

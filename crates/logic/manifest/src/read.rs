@@ -1,0 +1,138 @@
+//! What all objects have in common: metadata, labels with a meaning to the mesh, addresses.
+
+pub(crate) mod cluster;
+pub(crate) mod pod;
+pub(crate) mod service;
+pub(crate) mod slice;
+
+use std::{net::IpAddr, sync::Arc};
+
+use weir_model::{Namespace, canonical_ip};
+
+use crate::{
+    error::{Cause, ObjectRef},
+    known,
+    object::{DataplaneMode, Ignored, Owner, WhyIgnored},
+    reader::{At, Fields, Reader, Texts},
+};
+
+/// The namespace of an object that names none. Kubernetes' own default.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+const SUBDOMAIN: &str = "a DNS subdomain: lower-case letters, digits, '-' and '.' inside, at most 253";
+const LABEL: &str = "a DNS label: lower-case letters, digits and '-' inside, at most 63";
+
+/// `metadata`, as far as the mesh reads it.
+pub(crate) struct Meta<'n> {
+    pub(crate) labels: Texts<'n>,
+    pub(crate) annotations: Texts<'n>,
+    pub(crate) name: Option<At<'n>>,
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) uid: Option<&'n str>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) terminating: bool,
+}
+
+/// Reads `metadata` of an object whose own fields are given.
+pub(crate) fn metadata<'n>(reader: &mut Reader, object: &Fields<'n>) -> Option<Meta<'n>> {
+    let at = reader.required(object, "metadata", "a map with at least a name")?;
+    let fields = reader.fields(&at, known::META)?;
+    let name = reader.required(&fields, "name", "the object's name");
+    let namespace = match fields.field("namespace") {
+        Some(at) => reader.name(&at),
+        None => DEFAULT_NAMESPACE.parse().ok(),
+    };
+    let uid = reader.some_text(fields.field("uid")).map(|(uid, _)| uid);
+    let owners = reader.items(fields.field("ownerReferences"));
+    let owners: Vec<_> = owners.iter().filter_map(|at| owner(reader, at)).collect();
+    let labels = reader.texts(fields.field("labels"));
+    let annotations = reader.texts(fields.field("annotations"));
+    for texts in [&labels, &annotations] {
+        if let Some((_, at)) = texts.at("weir.dev/waypoint") {
+            reader.fail(&at, Cause::NotEnforced { what: "weir.dev/waypoint" });
+        }
+    }
+    let owner = owners.into_iter().find_map(|(controller, owner)| controller.then_some(owner));
+    let terminating = fields.field("deletionTimestamp").is_some();
+    Some(Meta { labels, annotations, name, namespace, uid, owner, terminating })
+}
+
+fn owner(reader: &mut Reader, at: &At<'_>) -> Option<(bool, Owner)> {
+    let fields = reader.fields(at, known::OWNER)?;
+    let controller = reader.boolean(fields.field("controller")).unwrap_or(false);
+    let kind = reader.required(&fields, "kind", "the owner's kind");
+    let name = reader.required(&fields, "name", "the owner's name");
+    let kind = reader.text(&kind?)?.into();
+    let name = reader.text(&name?)?.into();
+    Some((controller, Owner { kind, name }))
+}
+
+impl Meta<'_> {
+    /// `istio.io/dataplane-mode`.
+    pub(crate) fn mode(&self, reader: &mut Reader) -> Option<DataplaneMode> {
+        let (text, at) = self.labels.at("istio.io/dataplane-mode")?;
+        match text {
+            "ambient" => Some(DataplaneMode::Ambient),
+            "none" => Some(DataplaneMode::None),
+            _ => reader.expected(&at, "\"ambient\" or \"none\""),
+        }
+    }
+
+    /// The name as a DNS subdomain.
+    pub(crate) fn subdomain(&self, reader: &mut Reader) -> Option<Arc<str>> {
+        let at = self.name.as_ref()?;
+        reader.parse::<weir_model::NodeName>(at, SUBDOMAIN).map(|name| name.as_str().into())
+    }
+
+    /// The name as a DNS label.
+    pub(crate) fn label(&self, reader: &mut Reader) -> Option<Arc<str>> {
+        let at = self.name.as_ref()?;
+        reader.parse::<Namespace>(at, LABEL).map(|name| name.as_str().into())
+    }
+
+    /// What the labels ask for that this version has no part for.
+    pub(crate) fn ignored(&self, reader: &Reader) -> Option<Ignored> {
+        let (text, at) = self.labels.at("istio.io/use-waypoint")?;
+        let object = reader.object.clone().filter(|_| text != "none")?;
+        let mut origin = reader.origin.clone();
+        origin.line = at.node.line;
+        let field = "metadata.labels[\"istio.io/use-waypoint\"]";
+        Some(Ignored { origin, object, field, why: WhyIgnored::NeedsWaypoint })
+    }
+}
+
+/// Kind, namespace and name of any object, as far as they can be made out without complaint.
+pub(crate) fn object_ref(kind: &str, namespaced: bool, object: &Fields<'_>, quiet: &mut Reader) -> ObjectRef {
+    let mut text = |name: &str| {
+        let fields = quiet.fields(&object.field("metadata")?, known::META)?;
+        let at = fields.field(name)?;
+        quiet.text(&at).map(Arc::<str>::from)
+    };
+    let name = text("name").unwrap_or_default();
+    let namespace = namespaced.then(|| text("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.into()));
+    ObjectRef { kind: kind.into(), namespace, name }
+}
+
+/// A canonical IP address.
+pub(crate) fn address(reader: &mut Reader, at: &At<'_>) -> Option<IpAddr> {
+    reader.parse::<IpAddr>(at, "an IPv4 or IPv6 address").map(canonical_ip)
+}
+
+/// The transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// `protocol`, TCP when nothing is said.
+pub(crate) fn protocol(reader: &mut Reader, fields: &Fields<'_>) -> Option<Protocol> {
+    let Some((text, at)) = reader.some_text(fields.field("protocol")) else { return Some(Protocol::Tcp) };
+    match text {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        _ => reader.expected(&at, "\"TCP\", \"UDP\" or \"SCTP\""),
+    }
+}

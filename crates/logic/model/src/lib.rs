@@ -1,0 +1,17 @@
+//! The nouns of the mesh: identities, workloads, services, ports, addresses.
+//!
+//! In: text and numbers from the edges. Out: types whose every value is legal. It never does I/O, reads a clock, or logs.
+
+mod address;
+mod identity;
+mod name;
+mod service;
+mod workload;
+
+pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
+pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
+pub use name::{
+    ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
+};
+pub use service::{AppProtocol, Endpoint, EndpointHealth, HealthPolicy, Service, ServicePort};
+pub use workload::{Enrolment, Health, LocalPod, Locality, NetworkMode, Tunnel, Workload, WorkloadKind};

@@ -1,0 +1,83 @@
+//! Services: an address many workloads stand behind.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::{Network, Port, ServiceName, WorkloadUid};
+
+/// What a service port says it speaks. Kubernetes `appProtocol` or the port name's prefix, as Istio reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppProtocol {
+    /// Nothing was said, or nothing we know.
+    Unknown,
+    /// `http`.
+    Http11,
+    /// `http2`, `kubernetes.io/h2c`.
+    Http2,
+    /// `grpc`.
+    Grpc,
+    /// `tcp` and what runs over it (`mongo`, `mysql`, `redis`).
+    Tcp,
+    /// `tls`, `https`.
+    Tls,
+}
+
+/// One port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServicePort {
+    /// The name, empty if the port has none.
+    pub name: Arc<str>,
+    /// The port clients connect to.
+    pub port: Port,
+    /// What it speaks.
+    pub protocol: AppProtocol,
+}
+
+/// Whether an endpoint takes new connections of this service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointHealth {
+    /// Ready, or the service publishes addresses that are not.
+    Ready,
+    /// Not ready.
+    NotReady,
+}
+
+/// One workload behind a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The workload, if the mesh knows one at the endpoint's addresses.
+    pub workload: Option<WorkloadUid>,
+    /// The endpoint's addresses, canonical.
+    pub addresses: Vec<IpAddr>,
+    /// Service port to the workload's own port. Each service has its own view: one pod may serve two services differently.
+    pub ports: Vec<(Port, Port)>,
+    /// Whether it takes new connections.
+    pub health: EndpointHealth,
+}
+
+/// Which endpoints may be chosen at all. `publishNotReadyAddresses` belongs to one service alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HealthPolicy {
+    /// Only those that are ready.
+    OnlyReady,
+    /// All of them. `spec.publishNotReadyAddresses: true`.
+    All,
+}
+
+/// A service as the whole mesh knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and fully qualified host name.
+    pub name: ServiceName,
+    /// The short name: metric label `destination_service_name`.
+    pub short_name: Arc<str>,
+    /// Virtual addresses, each with the network it means something in. Empty for a headless service.
+    pub vips: Vec<(Network, IpNet)>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Which endpoints may be chosen.
+    pub health_policy: HealthPolicy,
+    /// The workloads behind it.
+    pub endpoints: Vec<Endpoint>,
+}

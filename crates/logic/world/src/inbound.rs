@@ -1,0 +1,135 @@
+//! Whether a connection may enter a pod.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use weir_model::{SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
+
+use crate::{outbound::HBONE_PORT, refusal::Refusal, world::World};
+
+/// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
+const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
+
+/// Who connects, as far as it is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The peer's certificate names this identity, and the handshake proved it.
+    Mesh(SpiffeId),
+    /// Nobody proved anything.
+    Plaintext,
+}
+
+/// A connection that wants in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound<'a> {
+    /// Who connects.
+    pub source: Source,
+    /// The peer of the TCP connection.
+    pub client: SocketAddr,
+    /// Where the TCP connection arrived: over HBONE port 15008, else the application's port.
+    pub tcp_destination: SocketAddr,
+    /// Where it wants to go: the CONNECT's authority, or the TCP destination itself.
+    pub target: SocketAddr,
+    /// Further ports the agent itself listens on, which are no application's.
+    pub own_ports: &'a [u16],
+}
+
+/// Whether it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Admit(Permit),
+    /// It may not.
+    Refuse(Refusal),
+}
+
+/// The right to deliver one connection. Only `World::inbound` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    target: SocketAddr,
+    client: SocketAddr,
+    peer: Source,
+    destination: Arc<Workload>,
+    source_workload: Option<Arc<Workload>>,
+}
+
+impl Permit {
+    /// Where to deliver: an address of the pod, and the application's port.
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// The client's own address.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Who the client proved to be.
+    pub fn source(&self) -> &Source {
+        &self.peer
+    }
+
+    /// The workload it goes to.
+    pub fn destination(&self) -> &Arc<Workload> {
+        &self.destination
+    }
+
+    /// The workload at the client's address, unless the client proved to be someone else.
+    pub fn source_workload(&self) -> Option<&Arc<Workload>> {
+        self.source_workload.as_ref()
+    }
+}
+
+impl World {
+    /// Whether a connection may enter the pod `local`, whose listener took it.
+    pub fn inbound(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Verdict {
+        match self.admit(local, inbound) {
+            Ok(permit) => Verdict::Admit(permit),
+            Err(refusal) => Verdict::Refuse(refusal),
+        }
+    }
+
+    fn admit(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<Permit, Refusal> {
+        let destination = self.workload(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
+        if destination.tunnel != Tunnel::Hbone {
+            return Err(Refusal::NotEnrolled(local.clone()));
+        }
+        let target = canonical_socket(inbound.target);
+        let connected = canonical_socket(inbound.tcp_destination).ip();
+        if target.ip() != connected {
+            return Err(Refusal::IpMismatch { asked: target.ip(), connected });
+        }
+        if !destination.addresses.contains(&target.ip()) {
+            return Err(Refusal::NotItsAddress { asked: target.ip(), workload: local.clone() });
+        }
+        let port = target.port();
+        if port == 0 || MESH_PORTS.contains(&port) || inbound.own_ports.contains(&port) {
+            return Err(Refusal::IllegalPort { target });
+        }
+        if let Source::Mesh(peer) = &inbound.source
+            && peer.trust_domain() != &destination.trust_domain
+        {
+            return Err(Refusal::TrustDomain { peer: peer.clone(), expected: destination.trust_domain.clone() });
+        }
+        let client = canonical_socket(inbound.client);
+        Ok(Permit {
+            target,
+            client,
+            peer: inbound.source.clone(),
+            destination: destination.clone(),
+            source_workload: self.attribute(destination, client, &inbound.source),
+        })
+    }
+
+    /// The workload at the client's address. An address proves nothing against a certificate.
+    fn attribute(&self, destination: &Workload, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
+        let member = self.member_at(&destination.network, client.ip())?;
+        match source {
+            Source::Mesh(peer) if !member.expect.contains(peer) => None,
+            Source::Mesh(_) | Source::Plaintext => Some(member.workload.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "inbound/tests.rs"]
+mod tests;

