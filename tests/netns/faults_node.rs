@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use weir_testbed::{PodSpec, Process, Removal, Topology, WIRE, run_to_end};
 use weir_tests::{
     Bed, PATIENCE, Server, agent, client_seen, connect, eventually, kernel_decisions, own, pod_state, refused, reset,
-    serve_http, talk, unheard, wait_state,
+    serve_http, talk, unheard, wait_known, wait_state,
 };
 
 const NEEDLE: &str = "nothing-to-see-here";
@@ -73,6 +73,7 @@ fn a_namespace_deleted_under_the_agent_harms_nobody_else() -> anyhow::Result<()>
             reset(&mut client).with_context(|| format!("{order:?}"))?;
         }
         eventually("the pod is forgotten", || Ok(pod_state(&bed.topology, 1, "doomed")?.is_none()))?;
+        wait_known(&bed.topology, 0, "doomed", false)?;
         for to in bed.http("server") {
             client_seen(bed.topology.pod("client").netns(), to, "/")?;
         }
@@ -81,6 +82,8 @@ fn a_namespace_deleted_under_the_agent_harms_nobody_else() -> anyhow::Result<()>
         bed.topology.add_pod_at(PodSpec::new("doomed", 1), addresses)?;
         bed.servers.push(serve_http(&bed.topology, "doomed")?);
         wait_state(&bed.topology, 1, "doomed", "Enrolled")?;
+        // Before, its address is nobody's: the connection would be plain, and nothing but its application could end it.
+        wait_known(&bed.topology, 0, "doomed", true)?;
         for to in targets {
             eventually("its successor is reached", || {
                 client_seen(bed.topology.pod("client").netns(), to, "/").map(|_| true)

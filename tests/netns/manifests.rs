@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use weir_testbed::{PodSpec, Process, Topology};
 use weir_tests::{
-    Bed, PATIENCE, agent, client_seen, config_dump, eventually, fetch, metric, pod_state, serve_http, wait_state,
+    Bed, PATIENCE, agent, client_seen, config_dump, eventually, fetch, metric, pod_state, serve_http, wait_known,
+    wait_state,
 };
 
 /// A pod in a file of its own, on no node of the test unless `more` says otherwise.
@@ -152,11 +153,6 @@ fn a_fault_that_comes_later_leaves_the_last_good_state_in_force_until_it_is_repa
 fn a_pod_without_address_waits_for_one() -> anyhow::Result<()> {
     let mut bed = Bed::two(&[])?;
     bed.topology.add_manifest("odd.yaml", &pod("pending", &[], "").replace("Running", "Pending"))?;
-    let known = |bed: &Bed| -> anyhow::Result<bool> {
-        let dump = config_dump(&bed.topology, 0)?;
-        let workloads = dump["workloads"].as_array().context("workloads is a list")?;
-        Ok(workloads.iter().any(|workload| workload["name"] == "pending"))
-    };
     // It disturbs nobody: what else changes takes effect.
     bed.topology.add_pod(PodSpec::new("later", 1))?;
     bed.servers.push(serve_http(&bed.topology, "later")?);
@@ -166,6 +162,6 @@ fn a_pod_without_address_waits_for_one() -> anyhow::Result<()> {
     }
     ensure!(config_dump(&bed.topology, 0)?["config"]["errors"].as_array().is_some_and(Vec::is_empty), "an error");
     bed.topology.add_manifest("odd.yaml", &pod("pending", &["10.99.0.7", "fd00:99::7"], ""))?;
-    eventually("the pod with its address is known", || known(&bed))?;
+    wait_known(&bed.topology, 0, "pending", true)?;
     bed.mesh.stop()
 }

@@ -13,5 +13,5 @@ pub mod peers;
 
 pub use bed::{Bed, agent, bed_command, serve, serve_http};
 pub use sockets::{Server, clean_end, client_seen, connect, refused, reset, talk, unheard};
-pub use state::{config_dump, fetch, kernel_decisions, metric, own, pod_state, ready, wait_state};
+pub use state::{config_dump, fetch, kernel_decisions, metric, own, pod_state, ready, wait_known, wait_state};
 pub use wait::{PATIENCE, eventually};

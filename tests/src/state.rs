@@ -65,6 +65,18 @@ pub fn wait_state(topology: &Topology, node: usize, pod: &str, state: &str) -> a
     })
 }
 
+/// Waits until a node's agent knows a workload of this name, or no longer does. Agents read the folder each at their own time.
+///
+/// # Errors
+/// When it does not, in a minute.
+pub fn wait_known(topology: &Topology, node: usize, pod: &str, known: bool) -> anyhow::Result<()> {
+    eventually(&format!("agent {node} {} {pod}", if known { "knows" } else { "has forgotten" }), || {
+        let dump = config_dump(topology, node)?;
+        let workloads = dump["workloads"].as_array().context("workloads is a list")?;
+        Ok(workloads.iter().any(|workload| workload["name"] == pod) == known)
+    })
+}
+
 /// Sum of a metric's series of one node with all of `labels`.
 ///
 /// # Errors

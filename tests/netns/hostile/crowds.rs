@@ -20,6 +20,15 @@ const HANDSHAKES: usize = 1_024;
 /// The first half of a ClientHello's record.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
+/// Ends the legal traffic also when the test fails: a scope waits for its threads.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn crowd(scene: &Scene, to: SocketAddr, so_far: &mut Vec<TcpStream>, count: usize) {
     let netns = scene.topology.pod("stranger").netns();
     let made = netns.run(|| {
@@ -59,6 +68,7 @@ fn ten_thousand_half_open_connections_neither_stop_the_others_nor_stay() {
             }
             (rounds, slowest)
         });
+        let end = Over(&over);
         let mut streams = Vec::new();
         for server in scene.server() {
             crowd(&scene, SocketAddr::new(*server, HBONE), &mut streams, CROWD / 2);
@@ -76,7 +86,7 @@ fn ten_thousand_half_open_connections_neither_stop_the_others_nor_stay() {
         // They are still open on our side: the agent's deadlines alone must end them.
         until("the descriptors' coming back", || Ok(scene.descriptors() <= descriptors + 32)).unwrap();
         drop(streams);
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         legal.join().unwrap()
     });
     println!("{} rounds of legal traffic meanwhile, the slowest took {:?}", rounds.0, rounds.1);

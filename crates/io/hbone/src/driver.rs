@@ -49,7 +49,9 @@ impl Driver {
     pub(crate) fn new(established: Established, role: Role, settings: Settings) -> (Rc<Conn>, Self) {
         let Established { stream, tx, rx, schedule, leftover, .. } = established;
         let conn = Conn::new(role, settings, crate::buffer::Output::new(tx));
-        let mut tick = interval_at(Instant::now() + settings.ping_interval, settings.ping_interval);
+        // A tick notices silence only by the next one: two of them to an interval, so that a PING is never late.
+        let beat = settings.ping_interval / 2;
+        let mut tick = interval_at(Instant::now() + beat, beat);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let driver = Self {
             conn: conn.clone(),
@@ -104,8 +106,8 @@ impl Driver {
                 }
                 Poll::Ready(Err(e)) => return Err(Lost::Io(Rc::new(e))),
                 Poll::Pending => {
-                    while self.tick.poll_tick(cx).is_ready() {
-                        self.on_tick()?;
+                    while let Poll::Ready(at) = self.tick.poll_tick(cx) {
+                        self.on_tick(at)?;
                     }
                     self.deliver(arrived);
                     self.flush(cx)?;
@@ -219,13 +221,14 @@ impl Driver {
     }
 
     /// Keepalive, key age, idleness, and the streams that only time can free.
-    fn on_tick(&mut self) -> Result<(), Lost> {
+    ///
+    /// `now` is the time of the tick, not of its handling: times between ticks are whole numbers of them, however late each is handled.
+    fn on_tick(&mut self, now: Instant) -> Result<(), Lost> {
         if self.conn.drive(|inner, _| inner.out.key_worn()) {
             self.update_key()?;
         }
         let settings = *self.conn.settings();
         let heard = std::mem::take(&mut self.heard);
-        let now = Instant::now();
         self.conn.drive(|inner, _| {
             inner.unblock();
             if heard || std::mem::take(&mut inner.pong) {
