@@ -7,12 +7,19 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cargo::{Artifact, Package, cargo, packages, run_with_messages};
 use crate::root;
+
+/// How long one test program may run; the longest takes two minutes.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 #[derive(clap::Args)]
 pub(crate) struct Test {
@@ -138,8 +145,26 @@ fn programs(artifacts: Vec<Artifact>, packages: &[Package]) -> anyhow::Result<Ve
 }
 
 /// Runs a test program, shows what it prints, and adds up its results.
+/// Runs a test program to its end, or to [`LIMIT`]: one that hangs is said to hang, and the others still run.
 fn run_counted(mut command: Command) -> anyhow::Result<Count> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    let watch = std::thread::spawn(move || {
+        // Dropping the other half is what says that the program ended.
+        let hangs = end.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+        if hangs && let Err(error) = kill(pid, Signal::SIGKILL) {
+            eprintln!("kill {pid}: {error}");
+        }
+        hangs
+    });
+    let counted = count_results(&mut child);
+    drop(ended);
+    ensure!(!watch.join().expect("it only waits"), "it did not end within {LIMIT:?} and was killed");
+    counted
+}
+
+fn count_results(child: &mut Child) -> anyhow::Result<Count> {
     let (mut count, mut results) = (Count::default(), 0);
     for line in BufReader::new(child.stdout.take().context("piped")?).lines() {
         let line = line?;

@@ -79,9 +79,12 @@ fn ten_thousand_half_open_connections_neither_stop_the_others_nor_stay() {
             peer.echo(tunnel, b"among ten thousand").unwrap();
         }
         assert_eq!(streams.len(), CROWD);
+        // Long before a deadline ends them; what gave way closes when its worker comes to it.
+        let start = Instant::now();
+        until("the rest's giving way", || Ok(scene.descriptors() <= descriptors + workers * HANDSHAKES + 64)).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
         let (held, cost) = (scene.descriptors() - descriptors, scene.memory().saturating_sub(memory));
         println!("{held} descriptors and {cost} MiB for {CROWD} half-open connections");
-        assert!(held <= workers * HANDSHAKES + 64, "{held} descriptors held");
         assert!(cost <= COST, "{cost} MiB");
         // They are still open on our side: the agent's deadlines alone must end them.
         until("the descriptors' coming back", || Ok(scene.descriptors() <= descriptors + 32)).unwrap();
