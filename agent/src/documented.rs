@@ -6,7 +6,8 @@ use arc_swap::ArcSwap;
 use clap::{Arg, Command};
 use weir_ebpf_loader::Counter;
 use weir_identity::{DevelopmentCa, Identities};
-use weir_telemetry::{AccessLog, Exposition, LogFormat, Metrics, ResponseFlag};
+use weir_model::ResponseFlag;
+use weir_telemetry::{AccessLog, Exposition, LogFormat, Metrics};
 
 use crate::{
     admin::{ConfigState, Sources},
@@ -107,15 +108,7 @@ fn every_decision_of_the_kernel_and_every_response_flag_is_explained() {
         let name = measure::name(*counter);
         assert!(METRICS.contains(&format!("| `{name}` |")), "docs/metrics.md does not explain the decision {name}");
     }
-    for flag in [
-        ResponseFlag::None,
-        ResponseFlag::Deny,
-        ResponseFlag::Connect,
-        ResponseFlag::TlsFailure,
-        ResponseFlag::H2HandshakeFailure,
-        ResponseFlag::NetworkPolicy,
-        ResponseFlag::IdentityError,
-    ] {
+    for flag in ResponseFlag::ALL {
         assert!(METRICS.contains(&format!("| `{}` |", flag.as_str())), "docs/metrics.md does not explain {flag:?}");
     }
 }

@@ -12,10 +12,10 @@ use std::{
 };
 
 use weir_hbone::Meter;
-use weir_model::{Service, SpiffeId, Workload};
+use weir_model::{ResponseFlag, Service, SpiffeId, Workload};
 use weir_telemetry::{
-    AccessEntry, AccessEvent, AccessLog, AccessParty, Direction, Metrics, Reporter, ResponseFlag, SecurityPolicy,
-    TcpLabels, TcpSeries,
+    AccessEntry, AccessEvent, AccessLog, AccessParty, Direction, Metrics, Reporter, SecurityPolicy, TcpLabels,
+    TcpSeries,
 };
 
 /// Series a worker remembers before it starts anew: pairs of workloads it saw talk.

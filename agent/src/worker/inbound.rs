@@ -16,9 +16,9 @@ use tokio::{
     time::timeout,
 };
 use weir_hbone::Incoming;
-use weir_model::{Hostname, Service, ServiceName, SpiffeId};
+use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
-use weir_telemetry::{Direction, ResponseFlag};
+use weir_telemetry::Direction;
 use weir_wire::head::Authority;
 use weir_world::{Inbound, Permit, Source, Verdict};
 
@@ -146,7 +146,7 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
             let subject = refused(worker, pod, target, peer.client, Some(peer.identity.clone()));
-            worker.observer.failed(&subject, ResponseFlag::Deny, since, &refusal.to_string());
+            worker.observer.failed(&subject, refusal.response_flag(), since, &refusal.to_string());
             return incoming.refuse(refusal.http_status());
         }
     };
@@ -191,7 +191,7 @@ pub(super) async fn plaintext(worker: Rc<Worker>, pod: Arc<Pod>, client: Stream,
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
             let subject = refused(&worker, &pod, target, peer, None);
-            worker.observer.failed(&subject, ResponseFlag::Deny, since, &refusal.to_string());
+            worker.observer.failed(&subject, refusal.response_flag(), since, &refusal.to_string());
             return client.reset_on_close();
         }
     };

@@ -12,9 +12,9 @@ use std::{
 use rand::Rng;
 use tokio::time::timeout;
 use weir_hbone::{Dialed, Error, Lost, PoolKey, Relayed};
-use weir_model::{OrigDst, SpiffeId, Workload};
+use weir_model::{OrigDst, ResponseFlag, SpiffeId, Workload};
 use weir_net::{Broken, Source, Stream};
-use weir_telemetry::{Direction, ResponseFlag};
+use weir_telemetry::Direction;
 use weir_wire::{
     head::{Authority, Connect},
     trace::Traceparent,
@@ -64,7 +64,7 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
         Plan::Passthrough(plan) => caught.passthrough(plan).await,
         Plan::Refuse(refusal) => {
             let subject = caught.subject(origin, None, wanted);
-            caught.refuse(&subject, ResponseFlag::Deny, &refusal.to_string());
+            caught.refuse(&subject, refusal.response_flag(), &refusal.to_string());
         }
     }
 }
@@ -121,7 +121,7 @@ impl Caught {
             .source
             .workload
             .as_ref()
-            .ok_or_else(|| (ResponseFlag::Deny, format!("the source {} left the mesh", self.pod.uid)))?;
+            .ok_or_else(|| (ResponseFlag::NoCluster, format!("the source {} left the mesh", self.pod.uid)))?;
         let baggage = self.worker.baggage(source);
         let authority = Authority::Address(plan.authority);
         let connect = Connect {
@@ -220,11 +220,14 @@ pub(super) fn explain(error: &Error, next_hop: SocketAddr) -> String {
         ResponseFlag::Connect if matches!(error, Error::Connect(_)) => ": is the agent of that node running?",
         ResponseFlag::None
         | ResponseFlag::Deny
+        | ResponseFlag::NoHealthyUpstream
+        | ResponseFlag::NoRoute
+        | ResponseFlag::NoCluster
+        | ResponseFlag::Protocol
         | ResponseFlag::Connect
         | ResponseFlag::TlsFailure
         | ResponseFlag::H2HandshakeFailure
-        | ResponseFlag::IdentityError
-        | ResponseFlag::CertRevoked => "",
+        | ResponseFlag::IdentityError => "",
     };
     format!("{told} at {next_hop}{hint}")
 }

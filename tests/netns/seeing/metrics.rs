@@ -202,12 +202,13 @@ fn what_failed_is_counted_with_the_flag_that_says_why() {
         let all = samples.iter().filter(|s| s.name == "istio_tcp_connections_failed_total");
         all.filter(|s| of.iter().all(|(name, value)| s.label(name) == *value)).map(|s| s.value).sum::<f64>()
     };
-    let deny = ("response_flags", "DENY");
+    let no_endpoint = ("response_flags", "UH");
+    let no_port = ("response_flags", "NR");
     let connect = ("response_flags", "CONNECT");
     let by_source = ("reporter", "source");
     for (node, of, want) in [
-        (0, vec![by_source, deny, ("source_workload", "client"), ("destination_service_name", "void")], 2.0),
-        (0, vec![by_source, deny, ("source_workload", "client"), ("destination_service_name", "shop")], 2.0),
+        (0, vec![by_source, no_endpoint, ("source_workload", "client"), ("destination_service_name", "void")], 2.0),
+        (0, vec![by_source, no_port, ("source_workload", "client"), ("destination_service_name", "shop")], 2.0),
         (
             0,
             vec![by_source, connect, ("destination_workload", "server"), ("connection_security_policy", "mutual_tls")],

@@ -26,4 +26,4 @@ pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 pub use readiness::{Readiness, Unready};
 pub use routes::{Admin, Routes};
 pub use server::{bind, bind_loopback, serve};
-pub use traffic::{Reporter, ResponseFlag, SecurityPolicy, TcpLabels, TcpSeries};
+pub use traffic::{Reporter, SecurityPolicy, TcpLabels, TcpSeries};

@@ -14,7 +14,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder},
     metrics::{MetricType, exemplar::Exemplar},
 };
-use weir_model::{ClusterId, Namespace, Service, ServiceName, SpiffeId, Workload};
+use weir_model::{ClusterId, Namespace, ResponseFlag, Service, ServiceName, SpiffeId, Workload};
 
 /// What a label says when nobody knows. Istio's word.
 const UNKNOWN: &str = "unknown";
@@ -26,43 +26,6 @@ pub enum Reporter {
     Source,
     /// The server's agent.
     Destination,
-}
-
-/// How a connection failed. Label `response_flags`; ztunnel `ResponseFlags`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ResponseFlag {
-    /// It did not: `-`.
-    None,
-    /// Refused by an authorization policy.
-    Deny,
-    /// The destination could not be connected to.
-    Connect,
-    /// The TLS handshake failed.
-    TlsFailure,
-    /// The HTTP/2 handshake failed.
-    H2HandshakeFailure,
-    /// Something between, a NetworkPolicy perhaps, lets nothing through.
-    NetworkPolicy,
-    /// There is no certificate for the workload.
-    IdentityError,
-    /// The peer's certificate was revoked.
-    CertRevoked,
-}
-
-impl ResponseFlag {
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "-",
-            Self::Deny => "DENY",
-            Self::Connect => "CONNECT",
-            Self::TlsFailure => "TLS_FAILURE",
-            Self::H2HandshakeFailure => "H2_HANDSHAKE_FAILURE",
-            Self::NetworkPolicy => "NETWORK_POLICY",
-            Self::IdentityError => "IDENTITY_ERROR",
-            Self::CertRevoked => "CERT_REVOKED",
-        }
-    }
 }
 
 /// How a connection was protected. Label `connection_security_policy`.

@@ -3,12 +3,14 @@
 //! In: text and numbers from the edges. Out: types whose every value is legal. It never does I/O, reads a clock, or logs.
 
 mod address;
+mod flag;
 mod identity;
 mod name;
 mod service;
 mod workload;
 
 pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
+pub use flag::ResponseFlag;
 pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,

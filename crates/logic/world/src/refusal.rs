@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weir_model::{Port, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+use weir_model::{Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,15 +100,15 @@ impl Refusal {
         }
     }
 
-    /// The flag in metrics and logs: Envoy's where it has one (`UH`, `NR`, `NC`, `DPE`), else ztunnel's `DENY`.
-    pub fn response_flag(&self) -> &'static str {
+    /// The flag in metrics.
+    pub fn response_flag(&self) -> ResponseFlag {
         match self {
-            Self::NoEndpoint { .. } => "UH",
-            Self::UnknownPort { .. } => "NR",
-            Self::UnknownSource(_) | Self::UnknownWorkload(_) => "NC",
-            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => "DPE",
+            Self::NoEndpoint { .. } => ResponseFlag::NoHealthyUpstream,
+            Self::UnknownPort { .. } => ResponseFlag::NoRoute,
+            Self::UnknownSource(_) | Self::UnknownWorkload(_) => ResponseFlag::NoCluster,
+            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => ResponseFlag::Protocol,
             Self::SourceNotEnrolled(_) | Self::IllegalPort { .. } | Self::NotEnrolled(_) | Self::TrustDomain { .. } => {
-                "DENY"
+                ResponseFlag::Deny
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The text Prometheus reads.
 
+use weir_model::ResponseFlag;
+
 use super::*;
 use crate::{
-    Reporter, ResponseFlag, SecurityPolicy,
+    Reporter, SecurityPolicy,
     fixtures::{service, workload},
 };
 

@@ -23,7 +23,7 @@ fn line(plan: &Plan) -> String {
             let to = plan.destination.as_ref().map_or("-".into(), |to| to.name.to_string());
             format!("plain {} {to} {}", plan.target, service(&plan.service))
         }
-        Plan::Refuse(refusal) => format!("{} {} {refusal}", refusal.http_status(), refusal.response_flag()),
+        Plan::Refuse(refusal) => format!("{} {} {refusal}", refusal.http_status(), refusal.response_flag().as_str()),
     }
 }
 
