@@ -95,6 +95,10 @@ pub(crate) struct AgentArguments {
     #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
     pub(crate) network: Network,
 
+    /// The unix socket on which the CNI plugin asks whether a pod is caught; without it, none is opened.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cni_socket: Option<PathBuf>,
+
     /// Root of the cgroup v2 tree; found in the mount table when absent.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup_root: Option<PathBuf>,

@@ -6,6 +6,7 @@
 mod admin;
 mod cleanup;
 mod cli;
+mod cni;
 #[cfg(test)]
 mod documented;
 mod enrol;
