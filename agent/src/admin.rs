@@ -100,7 +100,7 @@ impl Sources {
 
 fn pod(uid: &str, state: &PodState) -> Value {
     match state {
-        PodState::Enrolled { cookie, netns } => {
+        PodState::Enrolled { cookie, netns, .. } => {
             json!({ "uid": uid, "state": "Enrolled", "netns": netns.display().to_string(), "netnsCookie": cookie })
         }
         PodState::Failing(reason) => json!({ "uid": uid, "state": "Failing", "reason": reason }),

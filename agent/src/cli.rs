@@ -95,6 +95,10 @@ pub(crate) struct AgentArguments {
     #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
     pub(crate) network: Network,
 
+    /// The unix socket on which the CNI plugin asks whether a pod is caught; without it, none is opened.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cni_socket: Option<PathBuf>,
+
     /// Root of the cgroup v2 tree; found in the mount table when absent.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup_root: Option<PathBuf>,
@@ -154,6 +158,44 @@ pub(crate) enum Task {
     /// Take everything of Weir out of the kernel: links, maps, pins, routing rules, routes, settings. Pods then talk without
     /// the mesh.
     Cleanup,
+    /// Put the CNI plugin on this node, or take it off.
+    #[command(subcommand)]
+    Cni(Cni),
+}
+
+/// What to do with the CNI plugin.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Cni {
+    /// Copy the plugin and make it the last of the runtime's chain. Does nothing where that is so already.
+    Install {
+        #[command(flatten)]
+        node: CniFolders,
+
+        /// The plugin to copy.
+        #[arg(long, value_name = "PATH")]
+        plugin: PathBuf,
+
+        /// The agent's --cni-socket.
+        #[arg(long, value_name = "PATH", default_value = "/run/weir/cni.sock")]
+        agent_socket: PathBuf,
+    },
+    /// Take the plugin out of every chain, then off the node.
+    Uninstall {
+        #[command(flatten)]
+        node: CniFolders,
+    },
+}
+
+/// Where the runtime looks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CniFolders {
+    /// Folder of network configurations.
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub(crate) conf_dir: PathBuf,
+
+    /// Folder of plugins.
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub(crate) bin_dir: PathBuf,
 }
 
 fn any(port: u16) -> SocketAddr {

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use tokio::{
 };
 use weir_ebpf_loader::{Capture, Redirect};
 use weir_model::{Enrolment, LocalPod, WorkloadUid};
-use weir_net::{Netns, NetnsError};
+use weir_net::{Netns, NetnsError, NetnsId};
 use weir_world::World;
 
 use crate::{
@@ -65,7 +65,7 @@ pub(crate) enum EnrolError {
 #[derive(Debug, Clone)]
 pub(crate) enum PodState {
     /// Caught.
-    Enrolled { cookie: u64, netns: PathBuf },
+    Enrolled { cookie: u64, netns: PathBuf, id: NetnsId },
     /// To be caught, and why it is not.
     Failing(String),
     /// No longer caught; so many connections go on.
@@ -74,18 +74,29 @@ pub(crate) enum PodState {
     Outside(Enrolment),
 }
 
-/// The states of all local pods; read by the admin server.
+/// The states of all local pods; read by the admin server, waited for by the CNI plugin's.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct States(Arc<Mutex<BTreeMap<String, PodState>>>);
+pub(crate) struct States(Arc<watch::Sender<BTreeMap<String, PodState>>>);
 
 impl States {
     /// All of them, by workload.
     pub(crate) fn all(&self) -> BTreeMap<String, PodState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
     }
 
-    fn replace(&self, states: BTreeMap<String, PodState>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = states;
+    /// All of them, by workload, and each time they are looked at anew.
+    pub(crate) fn follow(&self) -> watch::Receiver<BTreeMap<String, PodState>> {
+        self.0.subscribe()
+    }
+
+    /// How many follow them now.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.0.receiver_count()
+    }
+
+    pub(crate) fn replace(&self, states: BTreeMap<String, PodState>) {
+        self.0.send_replace(states);
     }
 }
 
@@ -355,6 +366,7 @@ impl Enroller {
                 (Some(enrolled), _) => PodState::Enrolled {
                     cookie: enrolled.pod.netns.cookie(),
                     netns: enrolled.pod.netns.path().to_owned(),
+                    id: enrolled.pod.netns.id(),
                 },
                 (None, Some(reason)) => PodState::Failing(reason.clone()),
                 (None, None) if states.contains_key(pod.uid.as_str()) => continue,

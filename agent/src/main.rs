@@ -6,10 +6,12 @@
 mod admin;
 mod cleanup;
 mod cli;
+mod cni;
 #[cfg(test)]
 mod documented;
 mod enrol;
 mod exemption;
+mod install;
 mod listeners;
 mod measure;
 mod observe;
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let arguments = cli::Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let result = match arguments.part {
         cli::Part::Task(cli::Task::Cleanup) => cleanup::run(&arguments.bpf_dir),
+        cli::Part::Task(cli::Task::Cni(task)) => install::run(&task),
         cli::Part::Agent(agent) => run::run(*agent, arguments.bpf_dir),
     };
     match result {

@@ -26,6 +26,7 @@ use weir_world::World;
 use crate::{
     admin::{ConfigState, Sources},
     cli::{AgentArguments, Switch},
+    cni,
     enrol::{Enroller, States, chain},
     exemption::exemption,
     measure::{self, Decisions},
@@ -102,6 +103,7 @@ impl Agent {
         let states = States::default();
         let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
         let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone());
+        let plugin_states = states.clone();
         let config = ConfigState::default();
         let stop = watch::Sender::new(false);
         let readiness = Readiness::default();
@@ -114,6 +116,7 @@ impl Agent {
             config: config.clone(),
         };
         serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
+        serve_plugin(&arguments, plugin_states, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
         tokio::spawn(identities.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
@@ -282,6 +285,14 @@ async fn serve(
             }
         });
     }
+    Ok(())
+}
+
+fn serve_plugin(arguments: &AgentArguments, states: States, stop: &watch::Sender<bool>) -> anyhow::Result<()> {
+    let Some(path) = &arguments.cni_socket else { return Ok(()) };
+    let server = cni::Server::bind(path, arguments.cluster_id.clone(), states).context("--cni-socket")?;
+    let mut ending = stop.subscribe();
+    tokio::spawn(server.serve(async move { drop(ending.wait_for(|stop| *stop).await) }));
     Ok(())
 }
 

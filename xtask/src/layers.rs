@@ -27,6 +27,8 @@ pub(crate) enum Room {
     Agent,
     /// Any other program.
     Program,
+    /// `cni`: the plugin that is started for each pod, and stays small.
+    Plugin,
     /// `tests/**` and `xtask`: may see everything.
     Tests,
 }
@@ -41,7 +43,8 @@ impl Room {
             ["crates", "io", _] => Some(Self::Io),
             ["ebpf", _] => Some(Self::Ebpf),
             ["agent"] => Some(Self::Agent),
-            ["waypoint" | "control" | "ctl" | "cni"] => Some(Self::Program),
+            ["waypoint" | "control" | "ctl"] => Some(Self::Program),
+            ["cni"] => Some(Self::Plugin),
             ["xtask"] | ["tests", ..] => Some(Self::Tests),
             _ => None,
         }
@@ -55,6 +58,7 @@ impl Room {
             Self::Ebpf => matches!(other, Self::Ebpf),
             Self::Agent => matches!(other, Self::Io | Self::Wire | Self::Logic | Self::Ebpf),
             Self::Program => matches!(other, Self::Io | Self::Wire | Self::Logic),
+            Self::Plugin => false,
             Self::Tests => true,
         }
     }
@@ -62,7 +66,7 @@ impl Room {
     /// Packages of others that must not be reached from this room at all.
     fn never(self) -> &'static [&'static str] {
         match self {
-            Self::Logic | Self::Wire => &["tokio", "hyper", "h2", "kube", "aya", "rustls"],
+            Self::Logic | Self::Wire | Self::Plugin => &["tokio", "hyper", "h2", "kube", "aya", "rustls"],
             Self::Io | Self::Ebpf | Self::Agent | Self::Program | Self::Tests => &[],
         }
     }

@@ -21,6 +21,16 @@ pub struct NetnsId {
     inode: u64,
 }
 
+impl NetnsId {
+    /// Which namespace the file at `path` means now, if it means one at all: that it does is not checked.
+    ///
+    /// # Errors
+    /// If there is nothing, or it may not be looked at.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        std::fs::metadata(path).map(|meta| identify(&meta))
+    }
+}
+
 /// Why a namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {

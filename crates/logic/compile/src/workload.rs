@@ -17,8 +17,8 @@ pub(crate) struct Surroundings {
 
 /// The name of a pod in the mesh.
 pub(crate) fn uid(settings: &Settings, namespace: &Namespace, name: &str) -> WorkloadUid {
-    let text = format!("{}//v1/Pod/{namespace}/{name}", settings.cluster);
-    text.parse().expect("cluster, namespace and pod name are visible ASCII and short")
+    WorkloadUid::of_pod(&settings.cluster, namespace, name)
+        .expect("cluster, namespace and pod name are visible ASCII and short")
 }
 
 /// Whether the mesh knows the pod: it has an address, and still is one.

@@ -139,6 +139,17 @@ names! {
     WorkloadUid(|t| visible("workload uid", t, 1024));
 }
 
+impl WorkloadUid {
+    /// The name of a pod in the mesh.
+    ///
+    /// # Errors
+    /// If `name` cannot be a pod's.
+    pub fn of_pod(cluster: &ClusterId, namespace: &Namespace, name: &str) -> Result<Self, NameError> {
+        rfc1123("pod name", name, 253, true)?;
+        format!("{cluster}//v1/Pod/{namespace}/{name}").parse()
+    }
+}
+
 /// A network (`topology.istio.io/network`): workloads of one network reach each other by address. Empty is the default network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(Arc<str>);
