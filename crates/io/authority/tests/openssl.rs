@@ -1,5 +1,5 @@
 //! OpenSSL asks, and OpenSSL reads what it is given.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
 
 use std::{
     path::Path,

@@ -1,3 +1,5 @@
+//! Who gets which identity, one by one.
+
 use super::*;
 
 #[test]
