@@ -1,5 +1,6 @@
 //! The admin pages: for whoever is on the node, as itself, and for nobody else.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -14,7 +15,11 @@ const ADMIN: u16 = 15000;
 /// The dump with every value that differs from run to run made a word.
 fn shape(value: &Value, key: &str) -> Value {
     match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value, key))).collect(),
+        // In the order of the alphabet: whether a map keeps its own depends on what else is built along.
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.clone(), shape(value, key))).collect();
+            sorted.into_iter().collect()
+        }
         Value::Array(list) => list.iter().map(|value| shape(value, key)).collect(),
         Value::String(_) => match key {
             "netns" => "PATH".into(),
