@@ -224,9 +224,10 @@ fn cacerts(key: &str) -> CaFiles {
 
 #[test]
 fn a_plugged_in_ca_signs_and_its_chain_leads_to_the_root() {
-    let now = SystemTime::now();
     for key in [P256, "RSA -pkeyopt rsa_keygen_bits:2048"] {
         let files = cacerts(key);
+        // Not before it was made: keys take their time.
+        let now = SystemTime::now();
         let ca = Authority::open(&files, &mesh(), DAY, now).unwrap();
         let wanted = SigningRequest::parse(request(P256, &[]).as_bytes(), &asked()).unwrap();
         let chain = ca.sign(&wanted, &asked(), DAY, now).unwrap();
@@ -243,7 +244,6 @@ fn a_plugged_in_ca_signs_and_its_chain_leads_to_the_root() {
 
 #[test]
 fn files_that_do_not_fit_are_refused_by_name() {
-    let now = SystemTime::now();
     let (good, other) = (cacerts(P256), cacerts(P256));
     let leaf = {
         let dir = TempDir::new().unwrap();
@@ -255,7 +255,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
         let at = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         CaFiles { certificate: at("cert.pem"), key: at("key.pem").into(), roots: at("cert.pem"), chain: Vec::new() }
     };
-    let none = Vec::new;
+    let (none, now) = (Vec::new, SystemTime::now());
     for (what, files, at, want) in [
         ("no certificate", CaFiles { certificate: none(), ..good.clone() }, now, "ca-cert.pem: expected a certificate"),
         ("no root", CaFiles { roots: none(), ..good.clone() }, now, "root-cert.pem: expected at least one certificate"),
