@@ -125,8 +125,8 @@ impl Authority {
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
         let own = certificates("ca-cert.pem", &files.certificate)?;
-        let [own, ..] = own.as_slice() else {
-            return Err(AuthorityError::File { file: "ca-cert.pem", expected: "a certificate" });
+        let [own] = own.as_slice() else {
+            return Err(AuthorityError::File { file: "ca-cert.pem", expected: "exactly one certificate" });
         };
         let roots = certificates("root-cert.pem", &files.roots)?;
         if roots.is_empty() {
@@ -138,8 +138,7 @@ impl Authority {
         if parsed.public_key().raw != key.subject_public_key_info().as_slice() {
             return Err(AuthorityError::KeyMismatch);
         }
-        let signs = parsed.key_usage().ok().flatten().is_none_or(|usage| usage.value.key_cert_sign());
-        if !parsed.is_ca() || !signs {
+        if !may_sign(&parsed, 0) {
             return Err(AuthorityError::NoCa);
         }
         let path = path(own, &between, &roots)?;
@@ -197,7 +196,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// 127 random bits, positive. RFC 5280 §4.1.2.2 asks for at most 20 octets.
+/// 126 random bits, positive and never shorter. RFC 5280 §4.1.2.2 asks for at most 20 octets.
 fn serial() -> SerialNumber {
     let mut bytes = [0; 16];
     rand::rng().fill_bytes(&mut bytes);
@@ -231,6 +230,14 @@ fn parse<'a>(file: &'static str, der: &'a CertificateDer<'_>) -> Result<X509Cert
     }
 }
 
+/// Whether it is a CA that may sign certificates above `below` other CAs. RFC 5280 §4.2.1.3, §4.2.1.9. What cannot be read may not.
+fn may_sign(certificate: &X509Certificate<'_>, below: usize) -> bool {
+    let usage = certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    let constraints = certificate.basic_constraints().ok().flatten().map(|found| found.value);
+    let deep = |most: u32| usize::try_from(most).is_ok_and(|most| below <= most);
+    usage && constraints.is_some_and(|found| found.ca && found.path_len_constraint.is_none_or(deep))
+}
+
 /// From `own` to the root that it hangs on.
 fn path<'a>(
     own: &'a CertificateDer<'static>,
@@ -243,7 +250,7 @@ fn path<'a>(
         let signed = |candidate: &CertificateDer<'static>| {
             X509Certificate::from_der(candidate).is_ok_and(|(_, issuer)| {
                 issuer.subject() == certificate.issuer()
-                    && issuer.is_ca()
+                    && may_sign(&issuer, path.len())
                     && certificate.verify_signature(Some(issuer.public_key())).is_ok()
             })
         };

@@ -196,12 +196,16 @@ fn a_lifetime_is_no_longer_than_allowed_and_than_the_ca_lives() {
 
 /// A root and an intermediate in the layout of Istio's `cacerts`, made by OpenSSL as Istio's own Makefile would.
 fn cacerts(key: &str) -> CaFiles {
+    cacerts_under(key, "keyUsage=critical,keyCertSign,cRLSign")
+}
+
+fn cacerts_under(key: &str, root: &str) -> CaFiles {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
     openssl(dir.path(), &format!("genpkey -algorithm {key} -out root-key.pem"));
     openssl(
         dir.path(),
-        "req -x509 -new -key root-key.pem -out root-cert.pem -days 30 -subj /O=Root -addext keyUsage=critical,keyCertSign,cRLSign",
+        &format!("req -x509 -new -key root-key.pem -out root-cert.pem -days 30 -subj /O=Root -addext {root}"),
     );
     openssl(dir.path(), &format!("genpkey -algorithm {key} -out ca-key.pem"));
     openssl(dir.path(), "req -new -key ca-key.pem -out ca.csr -subj /O=Intermediate");
@@ -245,6 +249,7 @@ fn a_plugged_in_ca_signs_and_its_chain_leads_to_the_root() {
 #[test]
 fn files_that_do_not_fit_are_refused_by_name() {
     let (good, other) = (cacerts(P256), cacerts(P256));
+    let shallow = cacerts_under(P256, "basicConstraints=critical,CA:TRUE,pathlen:0");
     let leaf = {
         let dir = TempDir::new().unwrap();
         openssl(dir.path(), &format!("genpkey -algorithm {P256} -out key.pem"));
@@ -255,9 +260,28 @@ fn files_that_do_not_fit_are_refused_by_name() {
         let at = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         CaFiles { certificate: at("cert.pem"), key: at("key.pem").into(), roots: at("cert.pem"), chain: Vec::new() }
     };
+    let deep = cacerts_under(P256, "basicConstraints=critical,CA:TRUE,pathlen:1");
     let (none, now) = (Vec::new, SystemTime::now());
+    assert!(Authority::open(&deep, &mesh(), DAY, now).is_ok(), "a root that may sign for one intermediate");
     for (what, files, at, want) in [
-        ("no certificate", CaFiles { certificate: none(), ..good.clone() }, now, "ca-cert.pem: expected a certificate"),
+        (
+            "no certificate",
+            CaFiles { certificate: none(), ..good.clone() },
+            now,
+            "ca-cert.pem: expected exactly one certificate",
+        ),
+        (
+            "two certificates",
+            CaFiles { certificate: [good.certificate.clone(), good.roots.clone()].concat(), ..good.clone() },
+            now,
+            "ca-cert.pem: expected exactly one certificate",
+        ),
+        (
+            "a root that may not sign for intermediates",
+            shallow,
+            now,
+            "cert-chain.pem: expected certificates that lead from ca-cert.pem to one of root-cert.pem, none signed O=Intermediate",
+        ),
         ("no root", CaFiles { roots: none(), ..good.clone() }, now, "root-cert.pem: expected at least one certificate"),
         (
             "no key",
