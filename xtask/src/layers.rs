@@ -74,12 +74,14 @@ impl Room {
 
 /// Packages of others that only some of ours may name, so that there is one door to each.
 const DOORS: &[(&str, &[&str])] = &[
-    ("rustls", &["weir-identity", "weir-hbone", "weir-agent"]),
+    ("rustls", &["weir-identity", "weir-hbone", "weir-rpc", "weir-agent"]),
+    ("kube", &["weir-kube"]),
+    ("tonic", &["weir-rpc", "weir-xds", "weir-issuance"]),
     // The map types name it for its marker trait alone: no other crate may implement that for them. The feature is the
     // loader's to turn on.
     ("aya", &["weir-ebpf-loader", "weir-ebpf-common"]),
     // Libraries have an error enum; only what ends in a terminal may blur causes.
-    ("anyhow", &["weir-agent"]),
+    ("anyhow", &["weir-agent", "weir-control"]),
 ];
 
 /// A dependency that must not be, as the path that leads to it.

@@ -24,6 +24,9 @@ pub(crate) fn workload(name: &str, namespace: &str) -> Workload {
         workload_name: name.into(),
         canonical_name: name.into(),
         canonical_revision: "v2".into(),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
     }
 }
 
@@ -34,6 +37,7 @@ pub(crate) fn service(short_name: &str, namespace: &str) -> Service {
         vips: Vec::new(),
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
+        unsupported: None,
         endpoints: Vec::new(),
     }
 }

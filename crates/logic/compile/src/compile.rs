@@ -21,6 +21,7 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Mesh {
     Mesh {
         workloads: pods().map(|pod| workload::workload(settings, &around, pod)).collect(),
         services: objects.services.iter().map(|one| service::service(settings, &backends, one)).collect(),
+        policies: Vec::new(),
         local_pods: local.map(|pod| workload::local_pod(settings, &around, pod)).collect(),
     }
 }

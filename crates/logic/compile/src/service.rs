@@ -132,12 +132,13 @@ pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &Ser
         vips,
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
+        unsupported: None,
         endpoints: backends.endpoints(settings, object),
     }
 }
 
 fn service_port(port: &ServicePortObject) -> ServicePort {
-    ServicePort { name: port.name.clone(), port: port.port, protocol: protocol(port) }
+    ServicePort { name: port.name.clone(), port: port.port, protocol: protocol(port), target: None }
 }
 
 /// What a port speaks: `appProtocol`, or else the port's name up to its first dash.

@@ -69,6 +69,9 @@ pub(crate) fn workload(settings: &Settings, around: &Surroundings, pod: &PodObje
         kind,
         canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
         canonical_revision: canonical_revision.unwrap_or_else(|| "latest".into()),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
         workload_name,
     }
 }

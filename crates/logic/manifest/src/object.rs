@@ -232,6 +232,8 @@ pub struct EndpointSliceObject {
     pub origin: Origin,
     /// `metadata.namespace`.
     pub namespace: Namespace,
+    /// `metadata.name`.
+    pub name: Arc<str>,
     /// Label `kubernetes.io/service-name`, absent for a slice of nobody.
     pub service: Option<Arc<str>>,
     /// Its endpoints; none for `addressType: FQDN`.
@@ -249,6 +251,68 @@ pub struct NodeObject {
     pub name: NodeName,
     /// `metadata.labels`.
     pub labels: Labels,
+}
+
+/// A policy of Istio, as far as this version reads it: whom it covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyObject {
+    /// Where it is declared.
+    pub origin: Origin,
+    /// Its kind: `AuthorizationPolicy`, `PeerAuthentication`, `RequestAuthentication`.
+    pub kind: Arc<str>,
+    /// `metadata.namespace`.
+    pub namespace: Namespace,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `spec.selector.matchLabels`; none covers the whole namespace, and so does a policy that cannot be read.
+    pub selector: Option<Labels>,
+}
+
+/// One object of those the mesh reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A Namespace.
+    Namespace(NamespaceObject),
+    /// A Node.
+    Node(NodeObject),
+    /// A Pod.
+    Pod(PodObject),
+    /// A Service.
+    Service(ServiceObject),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSliceObject),
+    /// A policy.
+    Policy(PolicyObject),
+}
+
+/// Which object, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind, such as `Pod`.
+    pub kind: Arc<str>,
+    /// Its namespace, if its kind has one.
+    pub namespace: Option<Namespace>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Object {
+    /// Which object it is.
+    pub fn key(&self) -> ObjectKey {
+        let key = |kind: &str, namespace: Option<&Namespace>, name: &str| ObjectKey {
+            kind: kind.into(),
+            namespace: namespace.cloned(),
+            name: name.into(),
+        };
+        match self {
+            Self::Namespace(one) => key("Namespace", None, one.name.as_str()),
+            Self::Node(one) => key("Node", None, one.name.as_str()),
+            Self::Pod(one) => key("Pod", Some(&one.namespace), &one.name),
+            Self::Service(one) => key("Service", Some(&one.namespace), &one.name),
+            Self::EndpointSlice(one) => key("EndpointSlice", Some(&one.namespace), &one.name),
+            Self::Policy(one) => key(&one.kind, Some(&one.namespace), &one.name),
+        }
+    }
 }
 
 /// Why an accepted object or label has no effect here.

@@ -6,6 +6,7 @@ mod address;
 mod flag;
 mod identity;
 mod name;
+mod policy;
 mod service;
 mod workload;
 
@@ -15,5 +16,6 @@ pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
 };
+pub use policy::{Policy, PolicyName, PolicyScope};
 pub use service::{AppProtocol, Endpoint, EndpointHealth, HealthPolicy, Service, ServicePort};
-pub use workload::{Enrolment, Health, LocalPod, Locality, NetworkMode, Tunnel, Workload, WorkloadKind};
+pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};

@@ -79,7 +79,7 @@ fn rfc1123(what: &'static str, text: &str, max: usize, dots: bool) -> Result<(),
     }
 }
 
-fn visible(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
+pub(crate) fn visible(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
     bounded(what, text, max)?;
     match text.chars().find(|&c| !c.is_ascii_graphic() || c == '"' || c == '\\') {
         Some(found) => Err(NameError::Character { what, text: text.to_owned(), found, allowed: VISIBLE }),

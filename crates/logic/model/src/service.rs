@@ -32,6 +32,8 @@ pub struct ServicePort {
     pub port: Port,
     /// What it speaks.
     pub protocol: AppProtocol,
+    /// The port of workloads that do not name one of their own for it.
+    pub target: Option<Port>,
 }
 
 /// Whether an endpoint takes new connections of this service.
@@ -80,4 +82,6 @@ pub struct Service {
     pub health_policy: HealthPolicy,
     /// The workloads behind it.
     pub endpoints: Vec<Endpoint>,
+    /// What its source says of it that this version cannot do: it is not reached, for this reason.
+    pub unsupported: Option<Arc<str>>,
 }

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use crate::{ClusterId, Namespace, Network, NodeName, ServiceAccount, SpiffeId, TrustDomain, WorkloadUid};
+use crate::{
+    ClusterId, Namespace, Network, NodeName, PolicyName, Port, ServiceAccount, ServiceName, SpiffeId, TrustDomain,
+    WorkloadUid,
+};
 
 /// How a workload takes connections from the mesh. Istio `workload.TunnelProtocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +97,21 @@ pub struct Workload {
     pub canonical_name: Arc<str>,
     /// Metric label `*_canonical_revision` and `*_version`; `latest` when nothing says.
     pub canonical_revision: Arc<str>,
+    /// The services it stands behind, sorted by name. Istio `Workload.services`.
+    pub services: Vec<Membership>,
+    /// The policies whose selector it matches, sorted. Those of its namespace and of the mesh are not among them.
+    pub policies: Vec<PolicyName>,
+    /// What its source says of it that this version cannot do: it is neither reached nor entered, for this reason.
+    pub unsupported: Option<Arc<str>>,
+}
+
+/// A workload's place behind one service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Membership {
+    /// The service.
+    pub service: ServiceName,
+    /// Service port to the workload's own port, sorted. A port that is missing is the service's own target, if it has one.
+    pub ports: Vec<(Port, Port)>,
 }
 
 impl Workload {

@@ -12,7 +12,7 @@ mod testing;
 mod world;
 
 pub use inbound::{Inbound, Permit, Source, Verdict};
-pub use mesh::Mesh;
+pub use mesh::{Delta, Mesh};
 pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};
 pub use refusal::Refusal;
 pub use world::World;

@@ -50,6 +50,9 @@ pub(crate) fn workload(name: &str, octet: u8, tunnel: Tunnel) -> Workload {
         workload_name: name.into(),
         canonical_name: name.into(),
         canonical_revision: "latest".into(),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
     }
 }
 
@@ -64,9 +67,15 @@ pub(crate) fn service(
         short_name: name.into(),
         vips: vips.iter().map(|vip| (network(""), vip.parse().unwrap())).collect(),
         ports: [80, 81]
-            .map(|number| ServicePort { name: "".into(), port: port(number), protocol: AppProtocol::Unknown })
+            .map(|number| ServicePort {
+                name: "".into(),
+                port: port(number),
+                protocol: AppProtocol::Unknown,
+                target: None,
+            })
             .into(),
         health_policy: HealthPolicy::OnlyReady,
+        unsupported: None,
         endpoints: endpoints
             .iter()
             .map(|(workload, addresses, own, health)| Endpoint {
@@ -141,6 +150,7 @@ pub(crate) fn mesh() -> Mesh {
             service("exact", &["172.16.1.1/32", "fd01:1::1/128"], &[]),
         ],
         local_pods: Vec::new(),
+        policies: Vec::new(),
     }
 }
 

@@ -21,7 +21,7 @@ enum AddressType {
 
 /// An EndpointSlice.
 pub(crate) fn slice(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -> Option<EndpointSliceObject> {
-    meta.subdomain(reader);
+    let name = meta.subdomain(reader);
     let service = meta.labels.at("kubernetes.io/service-name").map(|(text, _)| text.into());
     let kind = reader.required(object, "addressType", "\"IPv4\", \"IPv6\" or \"FQDN\"")?;
     let kind = match reader.text(&kind)? {
@@ -42,7 +42,14 @@ pub(crate) fn slice(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -
     if kind == AddressType::Fqdn {
         endpoints.clear();
     }
-    Some(EndpointSliceObject { origin: reader.origin.clone(), namespace: namespace?, service, endpoints, ports })
+    Some(EndpointSliceObject {
+        origin: reader.origin.clone(),
+        namespace: namespace?,
+        name: name?,
+        service,
+        endpoints,
+        ports,
+    })
 }
 
 fn endpoint(reader: &mut Reader, at: &At<'_>, kind: AddressType, own: Option<&Namespace>) -> Option<SliceEndpoint> {

@@ -192,6 +192,7 @@ proptest! {
         let world = World::new(Mesh {
             workloads,
             services: vec![service("s", &["10.0.0.9/32", "fd00::9/128"], &endpoints)],
+            policies: Vec::new(),
             local_pods: Vec::new(),
         });
         let address = if six { ip(&format!("fd00::{dst}")) } else { ip(&format!("10.0.0.{dst}")) };

@@ -1,0 +1,1 @@
+//! Certificates over gRPC: IstioCertificateService, server and client.

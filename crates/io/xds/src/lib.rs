@@ -1,0 +1,1 @@
+//! Discovery on Istio's wire format: delta ADS, server and client.

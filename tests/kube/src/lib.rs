@@ -1,0 +1,1 @@
+//! The Kubernetes suite, and a small honest API server for it.
