@@ -21,7 +21,7 @@ use crate::{Refusal, SigningRequest};
 /// How long a root of our own making is valid.
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How far a certificate begins in the past, for peers whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(120);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(120);
 /// The longest way from the signing certificate to its root.
 const MAX_CHAIN: usize = 8;
 
@@ -167,9 +167,7 @@ impl Authority {
         if identity.trust_domain() != &self.trust_domain {
             return Err(Refusal::TrustDomain { asked: identity.clone(), own: self.trust_domain.clone() });
         }
-        if now >= self.not_after {
-            return Err(Refusal::CaExpired);
-        }
+        let not_after = self.until(lifetime, now)?;
         let failed = |error: rcgen::Error| Refusal::Signing(error.to_string());
         let mut params = CertificateParams::default();
         // The identity is the name. An empty subject makes the SAN critical (RFC 5280 §4.1.2.6).
@@ -182,11 +180,28 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
-        params.not_after = OffsetDateTime::from((now + lifetime.min(self.longest)).min(self.not_after));
+        params.not_after = OffsetDateTime::from(not_after);
         let leaf = params.signed_by(request.key(), &self.issuer).map_err(failed)?;
         let mut chain = vec![leaf.pem()];
         chain.extend_from_slice(&self.path);
         Ok(chain)
+    }
+
+    /// Until when a certificate of this lifetime is valid.
+    pub(crate) fn until(&self, lifetime: Duration, now: SystemTime) -> Result<SystemTime, Refusal> {
+        if now >= self.not_after {
+            return Err(Refusal::CaExpired);
+        }
+        Ok((now + lifetime.min(self.longest)).min(self.not_after))
+    }
+
+    pub(crate) fn issuer(&self) -> &rcgen::Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// From the signing certificate to its root, each PEM.
+    pub(crate) fn path(&self) -> &[String] {
+        &self.path
     }
 }
 
@@ -197,7 +212,7 @@ impl fmt::Debug for Authority {
 }
 
 /// 126 random bits, positive and never shorter. RFC 5280 §4.1.2.2 asks for at most 20 octets.
-fn serial() -> SerialNumber {
+pub(crate) fn serial() -> SerialNumber {
     let mut bytes = [0; 16];
     rand::rng().fill_bytes(&mut bytes);
     bytes[0] = bytes[0] & 0x7f | 0x40;

@@ -7,8 +7,11 @@ mod authority;
 mod entitlement;
 mod refusal;
 mod request;
+mod serving;
 
 pub use authority::{Authority, AuthorityError, CaFiles};
 pub use entitlement::{LivePod, Requester, entitled};
 pub use refusal::Refusal;
+
 pub use request::{MAX_REQUEST_BYTES, SigningRequest};
+pub use serving::Serving;
