@@ -302,8 +302,18 @@ fn files_that_do_not_fit_are_refused_by_name() {
             "cert-chain.pem: expected certificates that lead from ca-cert.pem to one of root-cert.pem, none signed O=Root",
         ),
         ("no CA", leaf, now, "ca-cert.pem: expected a CA certificate (basicConstraints CA, keyUsage keyCertSign)"),
-        ("too late", good.clone(), now + 20 * DAY, "O=Intermediate: expected a certificate that is valid now"),
-        ("too early", good.clone(), now - 2 * DAY, "O=Intermediate: expected a certificate that is valid now"),
+        (
+            "too late",
+            good.clone(),
+            now + 20 * DAY,
+            "ca-cert.pem: O=Intermediate: expected a certificate that is valid now",
+        ),
+        (
+            "too early",
+            good.clone(),
+            now - 2 * DAY,
+            "ca-cert.pem: O=Intermediate: expected a certificate that is valid now",
+        ),
     ] {
         let error = Authority::open(&files, &mesh(), DAY, at).unwrap_err().to_string();
         assert!(error.starts_with(want), "{what}: {error}");
