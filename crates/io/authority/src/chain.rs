@@ -29,25 +29,24 @@ pub(crate) fn path<'a>(
     let in_file = |file, certificates: &'a [CertificateDer<'static>]| {
         certificates.iter().map(move |der| Ok((Link { file, der }, parse(file, der)?)))
     };
-    let own = Link { file: "ca-cert.pem", der: own };
-    let first = parse(own.file, own.der)?;
-    // Roots first: they end it.
-    let candidates: Vec<_> = in_file("root-cert.pem", roots)
+    // Roots before others: they end it.
+    let known: Vec<_> = in_file("ca-cert.pem", std::slice::from_ref(own))
+        .chain(in_file("root-cert.pem", roots))
         .chain(in_file("cert-chain.pem", between))
         .collect::<Result<_, AuthorityError>>()?;
-    let mut search =
-        Search { candidates: &candidates, roots, path: vec![own], checks: 0, furthest: (0, String::new()) };
-    match search.reaches(&first) {
-        true => Ok(search.path),
+    let mut search = Search { known: &known, roots, path: vec![0], checks: 0, furthest: (0, String::new()) };
+    match search.reaches() {
+        true => Ok(search.path.into_iter().map(|at| known[at].0).collect()),
         false => Err(AuthorityError::NoRoot(search.furthest.1)),
     }
 }
 
 struct Search<'a, 'p> {
-    candidates: &'p [(Link<'a>, X509Certificate<'a>)],
+    /// All certificates; the first is where it begins.
+    known: &'p [(Link<'a>, X509Certificate<'a>)],
     roots: &'a [CertificateDer<'static>],
-    /// The way so far.
-    path: Vec<Link<'a>>,
+    /// The way so far, by their places in `known`.
+    path: Vec<usize>,
     checks: usize,
     /// How long the longest way was, and who stands at its end.
     furthest: (usize, String),
@@ -55,22 +54,20 @@ struct Search<'a, 'p> {
 
 impl Search<'_, '_> {
     /// Whether the way can go on to a root from its last certificate.
-    fn reaches(&mut self, last: &X509Certificate<'_>) -> bool {
-        let at = self.path.len();
-        if self.path.last().is_some_and(|link| self.roots.contains(link.der)) {
+    fn reaches(&mut self) -> bool {
+        let length = self.path.len();
+        let (link, last) = &self.known[self.path[length - 1]];
+        if self.roots.contains(link.der) {
             return true;
         }
-        if at > self.furthest.0 {
-            self.furthest = (at, last.subject().to_string());
+        if length > self.furthest.0 {
+            self.furthest = (length, last.subject().to_string());
         }
-        if at >= MAX_CHAIN {
+        if length >= MAX_CHAIN {
             return false;
         }
-        for (link, issuer) in self.candidates {
-            // What is already on the way would lead in a circle.
-            let fits = issuer.subject() == last.issuer()
-                && may_sign(issuer, at)
-                && !self.path.iter().any(|passed| passed.der == link.der);
+        for (at, (_, issuer)) in self.known.iter().enumerate() {
+            let fits = issuer.subject() == last.issuer() && may_sign(issuer, length) && !self.passed(issuer);
             if !fits || self.checks >= MAX_CHECKS {
                 continue;
             }
@@ -78,13 +75,21 @@ impl Search<'_, '_> {
             if last.verify_signature(Some(issuer.public_key())).is_err() {
                 continue;
             }
-            self.path.push(*link);
-            if self.reaches(issuer) {
+            self.path.push(at);
+            if self.reaches() {
                 return true;
             }
-            self.path.truncate(at);
+            self.path.truncate(length);
         }
         false
+    }
+
+    /// Whether this CA is on the way already, by this certificate or another: that would lead in a circle.
+    fn passed(&self, issuer: &X509Certificate<'_>) -> bool {
+        self.path.iter().any(|&at| {
+            let (_, passed) = &self.known[at];
+            passed.subject() == issuer.subject() && passed.public_key().raw == issuer.public_key().raw
+        })
     }
 }
 
