@@ -9,6 +9,7 @@ mod error;
 mod fetch;
 mod follow;
 mod review;
+mod secret;
 mod source;
 mod write;
 
@@ -17,6 +18,7 @@ pub use election::{Election, ElectionOptions, Leadership};
 pub use error::Error;
 pub use kube::Client;
 pub use review::TokenReviewer;
+pub use secret::{Versioned, secret_make, secret_read, secret_replace};
 pub use source::{Event, Options, Source};
 pub use write::{
     Applied, FIELD_MANAGER, Made, conditions_apply, config_map_apply, pod_annotate, secret_create_or_get, secret_get,
