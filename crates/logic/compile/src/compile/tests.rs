@@ -12,6 +12,7 @@ fn settings() -> Settings {
         network: "net1".parse().unwrap(),
         node: Some("n1".parse().unwrap()),
         cluster_domain: Default::default(),
+        root_namespace: "istio-system".parse().unwrap(),
     }
 }
 
