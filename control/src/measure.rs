@@ -7,7 +7,11 @@ use std::{
 
 use weir_issuance::{Certificates, Reason};
 use weir_kube::Leadership;
-use weir_telemetry::{Histogram, Kind::Counter, Kind::Gauge, Metrics, Sample, Value};
+use weir_telemetry::{
+    Histogram,
+    Kind::{Bare, Counter, Gauge},
+    Metrics, Sample, Value,
+};
 use weir_xds::{Discovery, Kind, Push};
 
 use crate::source::Mesh;
@@ -68,13 +72,8 @@ pub(crate) fn discovery(metrics: &Metrics, discovery: &Discovery) {
     };
     let of = discovery.clone();
     metrics.collect("pilot_xds", "Agents connected by XDS", Gauge, move || one(of.stats().connected()));
-    metrics.collect("pilot_xds_pushes", "Responses sent to agents", Counter, by_kind(weir_xds::Stats::pushes));
-    metrics.collect(
-        "pilot_total_xds_rejects",
-        "Responses that agents refused",
-        Counter,
-        by_kind(weir_xds::Stats::nacks),
-    );
+    metrics.collect("pilot_xds_pushes", "Responses sent to agents", Bare, by_kind(weir_xds::Stats::pushes));
+    metrics.collect("pilot_total_xds_rejects", "Responses that agents refused", Bare, by_kind(weir_xds::Stats::nacks));
     metrics.collect("weir_xds_acks", "Responses that agents took", Counter, by_kind(weir_xds::Stats::acks));
     metrics.collect(
         "weir_xds_resources_sent",
@@ -91,7 +90,7 @@ pub(crate) fn discovery(metrics: &Metrics, discovery: &Discovery) {
 /// Of the source.
 pub(crate) fn source(metrics: &Metrics, mesh: &Mesh) {
     let of = mesh.clone();
-    metrics.collect("pilot_k8s_reg_events", "Changes of objects that were read", Counter, move || {
+    metrics.collect("pilot_k8s_reg_events", "Changes of objects that were read", Bare, move || {
         let events = of.state.events.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = |(kind, count): (&String, &u64)| Sample {
             labels: vec![("type", kind.clone())],
@@ -124,7 +123,7 @@ pub(crate) fn certificates(metrics: &Metrics, certificates: &Certificates) {
     let stats = certificates.stats();
     let count = |name, help, read: fn(&weir_issuance::Stats) -> u64| {
         let stats = stats.clone();
-        metrics.collect(name, help, Counter, move || one(read(&stats)));
+        metrics.collect(name, help, Bare, move || one(read(&stats)));
     };
     count("citadel_server_csr_count", "Signing requests received", |stats| stats.requests.load(Relaxed));
     count("citadel_server_success_cert_issuance_count", "Certificates issued", |stats| stats.issued.load(Relaxed));
