@@ -7,6 +7,8 @@ mod admin;
 mod cleanup;
 mod cli;
 mod cni;
+mod control;
+mod demand;
 #[cfg(test)]
 mod documented;
 mod enrol;
@@ -18,6 +20,7 @@ mod observe;
 mod pod;
 mod routed;
 mod run;
+mod source;
 mod worker;
 
 use std::process::ExitCode;
