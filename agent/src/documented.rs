@@ -13,6 +13,7 @@ use crate::{
     admin::{ConfigState, Sources},
     cli::Arguments,
     enrol::States,
+    install::Repairs,
     measure::{self, Decisions},
     worker::Shared,
 };
@@ -88,7 +89,7 @@ fn every_metric_is_in_metrics_md_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let shared = shared(folder.path());
     let access = AccessLog::start(LogFormat::Text, io::sink()).unwrap();
-    measure::collect(&shared, Some(access), Decisions::default());
+    measure::collect(&shared, Some(access), Decisions::default(), Repairs::default());
     let text = shared.metrics.render(Exposition::Plain);
     let registered: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name).collect();

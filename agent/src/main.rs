@@ -14,11 +14,14 @@ mod exemption;
 mod install;
 mod listeners;
 mod measure;
+mod namespaces;
 mod observe;
 mod pod;
+mod proc;
 mod routed;
 mod run;
 mod worker;
+mod zds;
 
 use std::process::ExitCode;
 
