@@ -117,7 +117,8 @@ fn pod(uid: &str, state: &PodState) -> Value {
         }
         PodState::Failing(reason) => json!({ "uid": uid, "state": "Failing", "reason": reason }),
         PodState::Leaving(connections) => json!({ "uid": uid, "state": "Leaving", "connections": connections }),
-        PodState::Outside(why) => json!({ "uid": uid, "state": "NotEnrolled", "reason": format!("{why:?}") }),
+        PodState::NotSent => json!({ "uid": uid, "state": "NotEnrolled", "reason": "NotSentByZds" }),
+        PodState::Outside { why, .. } => json!({ "uid": uid, "state": "NotEnrolled", "reason": format!("{why:?}") }),
     }
 }
 

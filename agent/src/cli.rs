@@ -131,6 +131,26 @@ pub(crate) struct AgentArguments {
     #[arg(long, value_name = "PATH")]
     pub(crate) cni_socket: Option<PathBuf>,
 
+    /// Folder of network configurations in which the CNI plugin is put into the runtime's chain, and put back if it is removed.
+    #[arg(long, value_name = "DIR", requires_all = ["cni_plugin", "cni_socket"])]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+
+    /// Folder of plugins, for --cni-conf-dir.
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub(crate) cni_bin_dir: PathBuf,
+
+    /// The CNI plugin to copy, for --cni-conf-dir.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cni_plugin: Option<PathBuf>,
+
+    /// The unix socket of a CNI node agent that hands over pods by ZDS, as Istio's does; it then decides which are caught.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) zds_socket: Option<PathBuf>,
+
+    /// The node's /proc, where pods that nobody tells of are found by their processes.
+    #[arg(long, env = "HOSTPROC", value_name = "DIR", default_value = "/proc")]
+    pub(crate) proc: PathBuf,
+
     /// Root of the cgroup v2 tree; found in the mount table when absent.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup_root: Option<PathBuf>,

@@ -14,6 +14,7 @@ use crate::{
     cli::Arguments,
     control::ControlState,
     enrol::States,
+    install::Repairs,
     measure::{self, Decisions},
     worker::Shared,
 };
@@ -90,7 +91,7 @@ fn every_metric_is_in_metrics_md_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let shared = shared(folder.path());
     let access = AccessLog::start(LogFormat::Text, io::sink()).unwrap();
-    measure::collect(&shared, Some(access), Decisions::default());
+    measure::collect(&shared, Some(access), Decisions::default(), Repairs::default());
     ControlState::default().collect(&shared.metrics);
     let text = shared.metrics.render(Exposition::Plain);
     let registered: BTreeSet<&str> =

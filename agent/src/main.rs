@@ -16,12 +16,15 @@ mod exemption;
 mod install;
 mod listeners;
 mod measure;
+mod namespaces;
 mod observe;
 mod pod;
+mod proc;
 mod routed;
 mod run;
 mod source;
 mod worker;
+mod zds;
 
 use std::process::ExitCode;
 

@@ -21,22 +21,27 @@ use weir_ebpf_loader::Redirect;
 use weir_identity::{DevelopmentCa, Identities, Issuer};
 use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
+use weir_net::NetnsId;
 use weir_rpc::{Dial, Target};
 use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
     admin::{ConfigState, Sources},
-    cli::{AgentArguments, Switch},
+    cli::{AgentArguments, CniFolders, Switch},
     cni,
     control::ControlState,
     demand::Demands,
-    enrol::{Enroller, States, chain},
+    enrol::{Enroller, Places, States, chain},
     exemption::exemption,
+    install::{Repair, Repairs},
     measure::{self, Decisions},
+    namespaces::{Authority, Namespaces},
+    proc::Look,
     routed::Routed,
     source::{Change, Control, Source, follow_roots},
     worker::{self, Order, Shared},
+    zds,
 };
 
 /// How often namespaces are looked at.
@@ -110,8 +115,10 @@ impl Agent {
         let workers = start_workers(&arguments, &shared, &redirect, access.as_ref())?;
         let states = States::default();
         let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
-        let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone());
-        let plugin_states = states.clone();
+        let places = places(&arguments)?;
+        let namespaces = places.namespaces.clone();
+        let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone(), places);
+        let pod_states = states.clone();
         let config = ConfigState::default();
         let stop = watch::Sender::new(false);
         let enrolled = readiness.wait_for("pods of this node");
@@ -124,7 +131,8 @@ impl Agent {
             control: control.clone(),
         };
         serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
-        serve_plugin(&arguments, plugin_states, &stop)?;
+        let repairs = Repairs::default();
+        serve_enrolment(&arguments, &pod_states, &namespaces, &repairs, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
         tokio::spawn(identities.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
@@ -146,7 +154,7 @@ impl Agent {
             stop,
             drain: arguments.drain,
         };
-        measure::collect(&agent.shared, agent.access.clone(), agent.decisions.clone());
+        measure::collect(&agent.shared, agent.access.clone(), agent.decisions.clone(), repairs);
         if let Some(world) = world {
             agent.accept(world);
             agent.reconcile().await;
@@ -182,6 +190,7 @@ impl Agent {
                     }
                     self.reconcile().await;
                 }
+                () = self.enroller.found() => self.reconcile().await,
                 _ = look.tick() => {
                     self.reconcile().await;
                     self.decisions.update(self.enroller.redirect());
@@ -367,11 +376,44 @@ async fn serve(
     Ok(())
 }
 
-fn serve_plugin(arguments: &AgentArguments, states: States, stop: &watch::Sender<bool>) -> anyhow::Result<()> {
-    let Some(path) = &arguments.cni_socket else { return Ok(()) };
-    let server = cni::Server::bind(path, arguments.cluster_id.clone(), states).context("--cni-socket")?;
-    let mut ending = stop.subscribe();
-    tokio::spawn(server.serve(async move { drop(ending.wait_for(|stop| *stop).await) }));
+/// Who says where pods are.
+fn places(arguments: &AgentArguments) -> anyhow::Result<Places> {
+    let authority = if arguments.zds_socket.is_some() { Authority::Zds } else { Authority::Mesh };
+    let file = arguments.cni_socket.as_ref().map(|socket| socket.with_extension("pods"));
+    let mut own = vec![NetnsId::own().context("the agent's own network namespace")?];
+    // Where there is no such process, none is found by it.
+    own.extend(NetnsId::at(&arguments.proc.join("1/ns/net")).ok());
+    Ok(Places { namespaces: Namespaces::new(authority, file), look: Look::new(arguments.proc.clone()), own })
+}
+
+/// Starts who tells of pods: the CNI plugin's socket, the keeper of its place in the chain, ZDS.
+fn serve_enrolment(
+    arguments: &AgentArguments,
+    states: &States,
+    namespaces: &Namespaces,
+    repairs: &Repairs,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let ended = || {
+        let mut ending = stop.subscribe();
+        async move { drop(ending.wait_for(|stop| *stop).await) }
+    };
+    let cluster = &arguments.cluster_id;
+    if let Some(path) = &arguments.cni_socket {
+        let server = cni::Server::bind(path, cluster.clone(), states.clone(), namespaces.clone());
+        tokio::spawn(server.context("--cni-socket")?.serve(ended()));
+    }
+    if let (Some(conf_dir), Some(plugin), Some(socket)) =
+        (&arguments.cni_conf_dir, &arguments.cni_plugin, &arguments.cni_socket)
+    {
+        let node = CniFolders { conf_dir: conf_dir.clone(), bin_dir: arguments.cni_bin_dir.clone() };
+        let socket = std::path::absolute(socket)?.to_str().context("--cni-socket is not UTF-8")?.to_owned();
+        tokio::spawn(Repair::new(node, plugin.clone(), socket, repairs.clone()).run(ended()));
+    }
+    if let Some(path) = &arguments.zds_socket {
+        let client = zds::Client::new(path.clone(), cluster.clone(), namespaces.clone(), states.clone());
+        tokio::spawn(client.run(ended()));
+    }
     Ok(())
 }
 
