@@ -33,7 +33,8 @@ struct Knobs {
     down: bool,
     forgotten: Forgotten,
     tear: bool,
-    silent: bool,
+    /// How often watches were silenced: one that began before says nothing more.
+    silenced: u64,
 }
 
 /// The knobs.
@@ -45,8 +46,7 @@ pub struct Faults {
 
 impl Faults {
     pub(crate) fn new() -> Self {
-        let knobs =
-            Knobs { delay: Duration::ZERO, down: false, forgotten: Forgotten::Event, tear: false, silent: false };
+        let knobs = Knobs { delay: Duration::ZERO, down: false, forgotten: Forgotten::Event, tear: false, silenced: 0 };
         Self { knobs: Mutex::new(knobs), cuts: watch::channel((0, None)).0, down: watch::channel(false).0 }
     }
 
@@ -84,9 +84,9 @@ impl Faults {
         self.with(|knobs| knobs.tear = true);
     }
 
-    /// Watches say nothing more, as if the network had swallowed them; or speak again.
-    pub fn silence_watches(&self, silent: bool) {
-        self.with(|knobs| knobs.silent = silent);
+    /// Watches under way say nothing more, as if the network had swallowed them.
+    pub fn silence_watches(&self) {
+        self.with(|knobs| knobs.silenced += 1);
     }
 
     /// The server is gone: connections break and new ones are closed at once.
@@ -126,8 +126,8 @@ impl Faults {
         self.with(|knobs| knobs.forgotten)
     }
 
-    pub(crate) fn is_silent(&self) -> bool {
-        self.with(|knobs| knobs.silent)
+    pub(crate) fn silenced(&self) -> u64 {
+        self.with(|knobs| knobs.silenced)
     }
 
     pub(crate) fn tears(&self) -> bool {

@@ -12,15 +12,18 @@ mod access;
 mod apply;
 mod fault;
 mod ground;
+mod heard;
 mod reply;
 mod request;
 mod rules;
 mod server;
 mod store;
+pub mod things;
 mod token;
 mod verbs;
 mod watch;
 
 pub use fault::{Faults, Forgotten};
 pub use ground::Ground;
+pub use heard::{Heard, quick};
 pub use server::ApiServer;

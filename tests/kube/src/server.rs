@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     path::{Path as FilePath, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
@@ -47,6 +50,9 @@ pub(crate) struct State {
     store: Mutex<Store>,
     pub(crate) faults: Faults,
     admin: String,
+    lists: AtomicU64,
+    /// The version the last watch began from.
+    pub(crate) watched: AtomicU64,
 }
 
 impl State {
@@ -78,7 +84,13 @@ impl ApiServer {
         let server = Self::kubeconfig_text(address, &folder.path().join("ca.pem"), &admin);
         std::fs::write(folder.path().join("ca.pem"), authority)?;
         std::fs::write(folder.path().join("kubeconfig"), server)?;
-        let state = Arc::new(State { store: Mutex::new(Store::new()), faults: Faults::new(), admin });
+        let state = Arc::new(State {
+            store: Mutex::new(Store::new()),
+            faults: Faults::new(),
+            admin,
+            lists: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+        });
         let accepting = tokio::spawn(accept(listener, acceptor, state.clone()));
         Ok(Self { state, address, folder, accepting })
     }
@@ -123,6 +135,29 @@ impl ApiServer {
     /// Forgets the history: whoever goes on from an older version is told 410.
     pub fn compact(&self) {
         self.state.store().compact();
+    }
+
+    /// Pages of lists it was asked for so far.
+    pub fn lists(&self) -> u64 {
+        self.state.lists.load(Relaxed)
+    }
+
+    /// Whether the last watch began where nothing has happened since, to any kind.
+    pub fn is_watched_from_now(&self) -> bool {
+        self.state.watched.load(Relaxed) == self.state.store().version
+    }
+
+    /// A client of whoever holds a token.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub async fn client_of(&self, token: &str) -> Result<Client> {
+        let mut file = Kubeconfig::read_from(self.kubeconfig())?;
+        for user in &mut file.auth_infos {
+            user.auth_info = Some(AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() });
+        }
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        Ok(Client::try_from(config)?)
     }
 
     /// All tokens it gave out are over.
@@ -260,6 +295,11 @@ fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result
         b"application/apply-patch+yaml" => Some(PatchKind::Apply),
         _ => None,
     });
+    let lacking = patch == Some(PatchKind::Apply) && verbs::get(&state.store(), &resource, &path).is_err();
+    if lacking {
+        // Who applies what is not there makes it.
+        access::check(&state.store(), &user, &Wish { verb: "create".to_owned(), name: None, ..wish })?;
+    }
     let change = Change { method: &head.method, path: &path, query: &query, patch, body };
     let (code, object) = verbs::change(&mut state.store(), &resource, change)?;
     let wants_metadata = head.headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(PARTIAL));
@@ -280,7 +320,10 @@ fn read(state: &Arc<State>, resource: &Resource, path: &Path, query: &Query) -> 
     let mut store = state.store();
     let found = match &path.name {
         Some(_) => verbs::get(&store, resource, path)?,
-        None => verbs::list(&mut store, resource, path, query)?,
+        None => {
+            state.lists.fetch_add(1, Relaxed);
+            verbs::list(&mut store, resource, path, query)?
+        }
     };
     Ok(json(200, &found))
 }

@@ -1,12 +1,19 @@
 //! One watch: what happened, as lines of JSON, until it is over.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::channel::{Channel, Sender};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     fault::{Cut, Forgotten},
@@ -53,6 +60,7 @@ pub(crate) fn start(
         return Err(Refusal::gone());
     }
     drop(store);
+    state.watched.store(from, Relaxed);
     let (sender, channel) = Channel::new(WAITING);
     let lifetime = Duration::from_secs(query.timeout.unwrap_or(LIFETIME));
     let watch = Watch {
@@ -61,6 +69,8 @@ pub(crate) fn start(
         namespace: path.namespace.clone(),
         bookmarks: query.bookmarks,
         from,
+        born: state.faults.silenced(),
+        cuts: state.faults.cuts(),
         sender,
     };
     tokio::spawn(watch.run(lifetime));
@@ -68,7 +78,7 @@ pub(crate) fn start(
 }
 
 /// Waits until the server goes down.
-pub(crate) async fn gone(down: &mut tokio::sync::watch::Receiver<bool>) {
+pub(crate) async fn gone(down: &mut Receiver<bool>) {
     // An error says that the server itself is no more.
     drop(down.wait_for(|down| *down).await);
 }
@@ -79,6 +89,9 @@ struct Watch {
     namespace: Option<String>,
     bookmarks: bool,
     from: u64,
+    /// How often watches had been silenced when it began.
+    born: u64,
+    cuts: Receiver<(u64, Option<Cut>)>,
     sender: Sender<Bytes, io::Error>,
 }
 
@@ -92,22 +105,22 @@ impl Watch {
 
     async fn follow(&mut self, end: Instant) -> End {
         let mut changed = self.state.store().changed.subscribe();
-        let mut cuts = self.state.faults.cuts();
         let mut down = self.state.faults.down.subscribe();
         loop {
             changed.mark_unchanged();
-            if !self.state.faults.is_silent()
-                && let Err(end) = self.catch_up().await
-            {
+            if let Err(end) = self.catch_up().await {
                 return end;
+            }
+            if !self.state.store().resources.contains(&self.resource) {
+                return End::Over;
             }
             tokio::select! {
                 () = sleep_until(end) => return End::Over,
                 _ = changed.changed() => continue,
                 () = gone(&mut down) => return End::Broken,
-                _ = cuts.changed() => {}
+                _ = self.cuts.changed() => {}
             }
-            let cut = cuts.borrow_and_update().1;
+            let cut = self.cuts.borrow_and_update().1;
             if let Some(cut) = cut
                 && let Err(end) = self.cut(cut).await
             {
@@ -123,7 +136,7 @@ impl Watch {
                 self.line("ERROR", &Refusal::gone().status()).await?;
                 Err(End::Over)
             }
-            Cut::Bookmark if self.bookmarks => {
+            Cut::Bookmark if self.bookmarks && !self.is_silent() => {
                 self.catch_up().await?;
                 let version = self.state.store().version;
                 self.from = self.from.max(version);
@@ -135,7 +148,14 @@ impl Watch {
         }
     }
 
+    fn is_silent(&self) -> bool {
+        self.state.faults.silenced() > self.born
+    }
+
     async fn catch_up(&mut self) -> Result<(), End> {
+        if self.is_silent() {
+            return Ok(());
+        }
         let happened = self.state.store().since(self.from, &self.resource.id(), self.namespace.as_deref());
         let Some(happened) = happened else {
             self.line("ERROR", &Refusal::gone().status()).await?;
