@@ -1,6 +1,6 @@
 //! A source, listened to: its events as short lines, in order, with a deadline.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
@@ -17,6 +17,10 @@ pub struct Heard {
     namespace: String,
     /// The last object that was set.
     pub last: Option<Object>,
+    /// What a consumer knows by now.
+    pub state: BTreeMap<ObjectKey, Object>,
+    /// Events that said nothing new.
+    pub doubled: Vec<String>,
 }
 
 /// Options that do not make a test wait.
@@ -32,7 +36,13 @@ pub fn quick(kinds: &[Kind]) -> Options {
 impl Heard {
     /// Listens for what happens in a namespace.
     pub fn start(client: Client, namespace: &str, options: Options) -> Self {
-        Self { source: Source::start(client, options), namespace: namespace.to_owned(), last: None }
+        Self {
+            source: Source::start(client, options),
+            namespace: namespace.to_owned(),
+            last: None,
+            state: BTreeMap::new(),
+            doubled: Vec::new(),
+        }
     }
 
     fn line(&mut self, event: Event) -> Option<String> {
@@ -46,12 +56,23 @@ impl Heard {
         match event {
             Event::Set(set) => {
                 let line = object("set", &set.key(), &self.namespace);
-                if line.is_some() {
-                    self.last = Some(set);
+                if let Some(line) = &line {
+                    self.last = Some(set.clone());
+                    if self.state.insert(set.key(), set) == self.last {
+                        self.doubled.push(line.clone());
+                    }
                 }
                 line
             }
-            Event::Removed(key) => object("removed", &key, &self.namespace),
+            Event::Removed(key) => {
+                let line = object("removed", &key, &self.namespace);
+                if let Some(line) = &line
+                    && self.state.remove(&key).is_none()
+                {
+                    self.doubled.push(line.clone());
+                }
+                line
+            }
             Event::Refused { key, .. } => object("refused", &key, &self.namespace),
             Event::Synced => Some("synced".to_owned()),
             Event::Lost { kind, .. } => Some(format!("lost {kind}")),

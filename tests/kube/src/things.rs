@@ -60,6 +60,14 @@ pub async fn account(client: &Client, namespace: &str, name: &str) -> Result<()>
 /// # Errors
 /// When the server refuses.
 pub async fn pod(client: &Client, namespace: &str, name: &str, address: &str) -> Result<Pod> {
+    pod_on(client, namespace, name, address, "n1").await
+}
+
+/// As [`pod`], on a node.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn pod_on(client: &Client, namespace: &str, name: &str, address: &str, node: &str) -> Result<Pod> {
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     if accounts.get_opt("app").await?.is_none() {
         account(client, namespace, "app").await?;
@@ -68,7 +76,7 @@ pub async fn pod(client: &Client, namespace: &str, name: &str, address: &str) ->
     make(
         &pods,
         json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {
-            "serviceAccountName": "app", "automountServiceAccountToken": false, "nodeName": "n1",
+            "serviceAccountName": "app", "automountServiceAccountToken": false, "nodeName": node,
             "containers": [{"name": "app", "image": "none", "ports": [{"name": "web", "containerPort": 80}]}]}}),
     )
     .await?;

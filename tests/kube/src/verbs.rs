@@ -188,6 +188,10 @@ fn patch(store: &mut Store, resource: &Resource, key: &Key, change: Change<'_>) 
         }
         None => return Err(Refusal::not_found(&resource.plural, &key.2)),
     };
+    let uid = text(&change.body, "/metadata/uid");
+    if !uid.is_empty() && uid != text(&stored.object, "/metadata/uid") {
+        return Err(Refusal::invalid(format!("metadata.uid: Invalid value: {uid:?}: field is immutable")));
+    }
     same(resource, key, &stored.object, &change.body)?;
     let (object, managers) = match kind {
         PatchKind::Merge => {

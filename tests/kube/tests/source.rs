@@ -50,7 +50,7 @@ async fn every_core_kind_is_heard() -> Result<()> {
     let before = heard.until("synced").await?;
     assert_eq!(before, [format!("set Namespace {namespace}")]);
 
-    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "p"}}});
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
     things::make(&Api::<Service>::namespaced(ground.client.clone(), &namespace), service).await?;
     heard.hears(&["set Service s"]).await?;
     let Some(Object::Service(service)) = &heard.last else { panic!("no service") };
@@ -62,7 +62,8 @@ async fn every_core_kind_is_heard() -> Result<()> {
     things::make(&nodes, json!({"metadata": {"name": namespace}})).await?;
     heard.hears(&[&format!("set Node {namespace}")]).await?;
     things::delete(&nodes, &namespace).await?;
-    heard.hears(&[&format!("removed Node {namespace}")]).await?;
+    // A cluster's controllers may say something of a node before it goes.
+    heard.until(&format!("removed Node {namespace}")).await?;
 
     let label = json!({"metadata": {"labels": {"istio.io/dataplane-mode": "ambient"}}});
     Api::<Namespace>::all(ground.client.clone())
@@ -125,9 +126,9 @@ async fn a_bad_object_is_refused_while_others_go_on() -> Result<()> {
     ground.clean().await
 }
 
-/// A real server refuses addresses of the loopback, for pods by their status and for endpoints.
+/// A real server refuses addresses of the loopback.
 #[tokio::test]
-async fn no_pod_has_an_address_of_the_loopback() -> Result<()> {
+async fn no_endpoint_has_an_address_of_the_loopback() -> Result<()> {
     let mut ground = Ground::new().await?;
     let namespace = ground.namespace().await?;
     for address in ["127.0.0.1", "::1"] {

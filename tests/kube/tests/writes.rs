@@ -79,7 +79,7 @@ async fn a_config_map_is_applied_in_each_namespace_and_written_only_when_it_diff
     ground.clean().await
 }
 
-/// A real server takes a uid in a patch for a condition: of another object of the name nothing is changed.
+/// A real server lets nobody change a uid, so that a patch which names one changes no other object of the name.
 #[tokio::test]
 async fn a_pod_is_annotated_but_never_its_successor() -> Result<()> {
     let mut ground = Ground::new().await?;
@@ -96,7 +96,7 @@ async fn a_pod_is_annotated_but_never_its_successor() -> Result<()> {
     assert_eq!(gone.status(), Some(404), "{gone}");
     things::pod(&ground.client, &name, "p", "10.0.0.2").await?;
     let other = pod_annotate(&ground.client, &namespace, "p", &first, annotation).await.expect_err("it is another");
-    assert_eq!(other.status(), Some(409), "{other}");
+    assert!(matches!(other.status(), Some(409 | 422)), "{other}");
     assert!(pods.get("p").await?.annotations().is_empty());
     ground.clean().await
 }
