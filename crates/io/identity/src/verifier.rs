@@ -12,13 +12,37 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
+use x509_parser::certificate::X509Certificate;
 
-use crate::{Error, peer_identity};
+use crate::{
+    Error,
+    certificate::{identity_of, parse},
+};
 
-/// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1, DER content. RFC 5280 §4.2.1.12.
-const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
-/// `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.2, DER content. RFC 5280 §4.2.1.12.
-const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+/// What a certificate is used for, by the side that shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Server,
+    Client,
+}
+
+impl Purpose {
+    /// `id-kp-serverAuth` 1.3.6.1.5.5.7.3.1, `id-kp-clientAuth` 1.3.6.1.5.5.7.3.2, DER content. RFC 5280 §4.2.1.12.
+    fn oid(self) -> &'static [u8] {
+        match self {
+            Self::Server => &[0x2b, 6, 1, 5, 5, 7, 3, 1],
+            Self::Client => &[0x2b, 6, 1, 5, 5, 7, 3, 2],
+        }
+    }
+
+    /// Whether the certificate says that it is for this.
+    fn is_of(self, leaf: &X509Certificate<'_>) -> bool {
+        leaf.extended_key_usage().ok().flatten().is_some_and(|found| match self {
+            Self::Server => found.value.server_auth,
+            Self::Client => found.value.client_auth,
+        })
+    }
+}
 
 /// Who says that a root is to be believed. What one of them says stands until the same one says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +105,8 @@ impl MeshRoots {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, Error> {
-        self.identify(leaf, intermediates, now, SERVER_AUTH)?;
-        self.identify(leaf, intermediates, now, CLIENT_AUTH)
+        self.identify(leaf, intermediates, now, Purpose::Server)?;
+        self.identify(leaf, intermediates, now, Purpose::Client)
     }
 
     /// Who the peer is, proven up to the roots.
@@ -91,9 +115,10 @@ impl MeshRoots {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        purpose: &'static [u8],
+        purpose: Purpose,
     ) -> Result<SpiffeId, Error> {
-        let presented = peer_identity(std::slice::from_ref(leaf))?;
+        let parsed = parse(leaf)?;
+        let presented = identity_of(&parsed)?;
         let refused = |reason| Error::Chain { presented: presented.clone(), reason: Box::new(reason) };
         EndEntityCert::try_from(leaf)
             .map_err(refused)?
@@ -102,13 +127,17 @@ impl MeshRoots {
                 &self.anchors.load(),
                 intermediates,
                 now,
-                // Required, not only respected when present: a certificate without purposes was not made for this.
-                KeyUsage::required(purpose),
+                // Of CAs only respected when present, as RFC 5280 §4.2.1.12 has it: most intermediates name none.
+                KeyUsage::required_if_present(purpose.oid()),
                 None,
                 None,
             )
             .map_err(refused)?;
-        Ok(presented)
+        // Of the leaf required: a certificate without purposes was not made for this.
+        match purpose.is_of(&parsed) {
+            true => Ok(presented),
+            false => Err(Error::NoPurpose { presented }),
+        }
     }
 }
 
@@ -132,7 +161,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let presented = self.roots.identify(leaf, intermediates, now, SERVER_AUTH).map_err(refuse)?;
+        let presented = self.roots.identify(leaf, intermediates, now, Purpose::Server).map_err(refuse)?;
         if self.expected.contains(&presented) {
             Ok(ServerCertVerified::assertion())
         } else {
@@ -182,7 +211,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let presented = self.roots.identify(leaf, intermediates, now, CLIENT_AUTH).map_err(refuse)?;
+        let presented = self.roots.identify(leaf, intermediates, now, Purpose::Client).map_err(refuse)?;
         if presented.trust_domain() == &self.trust_domain {
             Ok(ClientCertVerified::assertion())
         } else {
