@@ -336,6 +336,26 @@ async fn another_ca_signs_from_the_next_call_on() {
 }
 
 #[tokio::test]
+async fn a_slow_key_signs_beside_the_runtime() {
+    let bed = Bed::new(Settings::default());
+    let dir = TempDir::new().unwrap();
+    openssl(dir.path(), "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem");
+    let usage = "-addext keyUsage=critical,keyCertSign";
+    openssl(dir.path(), &format!("req -x509 -new -key key.pem -out cert.pem -days 30 -subj /O=Root {usage}"));
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    let files =
+        CaFiles { certificate: read("cert.pem"), key: read("key.pem").into(), roots: read("cert.pem"), chain: vec![] };
+    let authority = Authority::open(&files, &"cluster.local".parse().unwrap(), HOUR, SystemTime::now()).unwrap();
+    assert!(authority.is_slow() && !bed.authority.borrow().is_slow());
+    bed.authority.send_replace(Arc::new(authority));
+    let asked = (0..20).map(|_| bed.ask(agent("n1"), for_pod("shop/till")));
+    for answer in futures_util::future::join_all(asked).await {
+        std::fs::write(dir.path().join("leaf.pem"), &answer.unwrap()[0]).unwrap();
+        openssl(dir.path(), "verify -CAfile cert.pem leaf.pem");
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_does_not_have_is_said_to_be_so() {
     let bed = Bed::new(Settings::default());
     let call = http::Request::post("/istio.v1.auth.IstioCertificateService/Other").body(Body::empty()).unwrap();
