@@ -12,37 +12,16 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
-use x509_parser::certificate::X509Certificate;
 
 use crate::{
     Error,
     certificate::{identity_of, parse},
 };
 
-/// What a certificate is used for, by the side that shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Server,
-    Client,
-}
-
-impl Purpose {
-    /// `id-kp-serverAuth` 1.3.6.1.5.5.7.3.1, `id-kp-clientAuth` 1.3.6.1.5.5.7.3.2, DER content. RFC 5280 §4.2.1.12.
-    fn oid(self) -> &'static [u8] {
-        match self {
-            Self::Server => &[0x2b, 6, 1, 5, 5, 7, 3, 1],
-            Self::Client => &[0x2b, 6, 1, 5, 5, 7, 3, 2],
-        }
-    }
-
-    /// Whether the certificate says that it is for this.
-    fn is_of(self, leaf: &X509Certificate<'_>) -> bool {
-        leaf.extended_key_usage().ok().flatten().is_some_and(|found| match self {
-            Self::Server => found.value.server_auth,
-            Self::Client => found.value.client_auth,
-        })
-    }
-}
+/// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1, DER content. RFC 5280 §4.2.1.12.
+const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+/// `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.2, DER content. RFC 5280 §4.2.1.12.
+const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
 /// Who says that a root is to be believed. What one of them says stands until the same one says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +84,8 @@ impl MeshRoots {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, Error> {
-        self.identify(leaf, intermediates, now, Purpose::Server)?;
-        self.identify(leaf, intermediates, now, Purpose::Client)
+        self.identify(leaf, intermediates, now, SERVER_AUTH)?;
+        self.identify(leaf, intermediates, now, CLIENT_AUTH)
     }
 
     /// Who the peer is, proven up to the roots.
@@ -115,7 +94,7 @@ impl MeshRoots {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        purpose: Purpose,
+        purpose: &'static [u8],
     ) -> Result<SpiffeId, Error> {
         let parsed = parse(leaf)?;
         let presented = identity_of(&parsed)?;
@@ -128,15 +107,15 @@ impl MeshRoots {
                 intermediates,
                 now,
                 // Of CAs only respected when present, as RFC 5280 §4.2.1.12 has it: most intermediates name none.
-                KeyUsage::required_if_present(purpose.oid()),
+                KeyUsage::required_if_present(purpose),
                 None,
                 None,
             )
             .map_err(refused)?;
         // Of the leaf required: a certificate without purposes was not made for this.
-        match purpose.is_of(&parsed) {
-            true => Ok(presented),
-            false => Err(Error::NoPurpose { presented }),
+        match parsed.extended_key_usage() {
+            Ok(Some(_)) => Ok(presented),
+            Ok(None) | Err(_) => Err(Error::NoPurpose { presented }),
         }
     }
 }
@@ -161,7 +140,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let presented = self.roots.identify(leaf, intermediates, now, Purpose::Server).map_err(refuse)?;
+        let presented = self.roots.identify(leaf, intermediates, now, SERVER_AUTH).map_err(refuse)?;
         if self.expected.contains(&presented) {
             Ok(ServerCertVerified::assertion())
         } else {
@@ -211,7 +190,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let presented = self.roots.identify(leaf, intermediates, now, Purpose::Client).map_err(refuse)?;
+        let presented = self.roots.identify(leaf, intermediates, now, CLIENT_AUTH).map_err(refuse)?;
         if presented.trust_domain() == &self.trust_domain {
             Ok(ClientCertVerified::assertion())
         } else {
