@@ -8,16 +8,20 @@ use std::{
     net::SocketAddr,
     ops::ControlFlow,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer as Signer, KeyPair};
 use tempfile::NamedTempFile;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
 use tonic::{
-    Request, Response, Status,
+    Code, Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService, UnaryService},
 };
@@ -174,26 +178,72 @@ async fn an_agent_holds_what_the_service_gives_out() {
 }
 
 #[tokio::test]
-async fn a_connection_that_broke_is_made_again() {
+async fn a_connection_that_broke_while_nobody_used_it_costs_no_call() {
     let authority = authority();
-    let bed = Bed::start(certificates(authority.clone()), "127.0.0.1:0").await;
+    let mut bed = Bed::start(certificates(authority.clone()), "127.0.0.1:0").await;
     let remote = bed.remote();
-    remote.certify(&till()).await.unwrap();
-    bed.stop.send_replace(true);
-    bed.serving.await.unwrap();
-    let error = remote.certify(&till()).await.unwrap_err();
-    assert!(error.source().is_some_and(|cause| cause.is::<RemoteError>()), "{}", in_full(&error));
-    // Another server in its place, with another certificate: its root is in the file by now.
-    let again = Bed::start(certificates(authority), &bed.address.to_string()).await;
-    std::fs::copy(again.roots.path(), bed.roots.path()).unwrap();
-    let (began, mut last) = (Instant::now(), String::new());
-    while began.elapsed() < Duration::from_secs(10) {
+    let mut last = String::new();
+    // That the connection is over may be seen only by the call; not each time, though.
+    for _ in 0..20 {
+        remote.certify(&till()).await.unwrap();
+        bed.stop.send_replace(true);
+        (&mut bed.serving).await.unwrap();
+        // Another server in its place, with another certificate: its root is in the file by now.
+        let again = Bed::start(certificates(authority.clone()), &bed.address.to_string()).await;
+        std::fs::copy(again.roots.path(), bed.roots.path()).unwrap();
+        drop(TcpStream::connect(again.address).await.unwrap());
         match remote.certify(&till()).await {
             Ok(_) => return,
             Err(error) => last = in_full(&error),
         }
+        (bed.stop, bed.serving) = (again.stop, again.serving);
     }
     panic!("{last}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_said_to_be() {
+    let bed = Bed::start(certificates(authority()), "127.0.0.1:0").await;
+    let remote = bed.remote();
+    remote.certify(&till()).await.unwrap();
+    bed.stop.send_replace(true);
+    bed.serving.await.unwrap();
+    let (began, mut last) = (Instant::now(), String::new());
+    // At first it may be the call that breaks.
+    while began.elapsed() < Duration::from_secs(10) {
+        let error = remote.certify(&till()).await.unwrap_err();
+        assert!(error.source().is_some_and(|cause| cause.is::<RemoteError>()), "{}", in_full(&error));
+        last = in_full(&error);
+        if last.contains("the CA cannot be reached: cannot connect to https://127.0.0.1") {
+            return;
+        }
+    }
+    panic!("{last}");
+}
+
+#[tokio::test]
+async fn another_connection_is_tried_if_it_may_be_the_connection() {
+    for (code, same) in [
+        (Code::Unavailable, false),
+        (Code::Internal, false),
+        (Code::PermissionDenied, true),
+        (Code::InvalidArgument, true),
+        (Code::ResourceExhausted, true),
+    ] {
+        let from = Arc::new(Mutex::new(Vec::new()));
+        let seen = from.clone();
+        let liar = Liar(Arc::new(move |request: Request<IstioCertificateRequest>| {
+            seen.lock().unwrap().push(*request.extensions().get::<SocketAddr>().unwrap());
+            Err(Status::new(code, "no"))
+        }));
+        let bed = Bed::start(Services::default().with(liar), "127.0.0.1:0").await;
+        let remote = bed.remote();
+        for _ in 0..2 {
+            remote.certify(&till()).await.unwrap_err();
+        }
+        let from = from.lock().unwrap();
+        assert_eq!((from.len(), from[0] == from[1]), (2, same), "{code:?}");
+    }
 }
 
 #[tokio::test]
@@ -208,7 +258,7 @@ async fn what_keeps_it_from_asking_is_said() {
 }
 
 /// What a CA answers to a request.
-type Answer = dyn Fn(&IstioCertificateRequest) -> Vec<String> + Send + Sync;
+type Answer = dyn Fn(Request<IstioCertificateRequest>) -> Result<Vec<String>, Status> + Send + Sync;
 
 /// A CA that answers what it likes.
 #[derive(Clone)]
@@ -238,7 +288,7 @@ impl UnaryService<IstioCertificateRequest> for Liar {
     type Future = std::future::Ready<Result<Response<IstioCertificateResponse>, Status>>;
 
     fn call(&mut self, request: Request<IstioCertificateRequest>) -> Self::Future {
-        std::future::ready(Ok(Response::new(IstioCertificateResponse { cert_chain: (self.0)(request.get_ref()) })))
+        std::future::ready((self.0)(request).map(|cert_chain| Response::new(IstioCertificateResponse { cert_chain })))
     }
 }
 
@@ -249,7 +299,7 @@ async fn an_answer_that_is_not_what_was_asked_for_is_refused() {
         ca.sign(&asked, &till(), DAY, SystemTime::now()).unwrap()
     }
     fn lie(lie: impl Fn(&IstioCertificateRequest) -> Vec<String> + Send + Sync + 'static) -> Arc<Answer> {
-        Arc::new(lie)
+        Arc::new(move |request: Request<_>| Ok(lie(request.get_ref())))
     }
     let (ca, other) = (authority(), authority());
     let with = |change: fn(Vec<String>) -> Vec<String>| {
