@@ -4,10 +4,13 @@
 //! never fails: what could be wrong was refused by the parser. It never does I/O.
 
 mod compile;
+mod compiler;
+mod policy;
 mod service;
 mod settings;
 mod workload;
 
 pub use compile::compile;
+pub use compiler::Compiler;
 pub use settings::{ClusterDomain, Settings};
 pub use weir_world::Mesh;

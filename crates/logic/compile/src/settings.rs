@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use weir_model::{ClusterId, Hostname, NameError, Network, NodeName, TrustDomain};
+use weir_model::{ClusterId, Hostname, NameError, Namespace, Network, NodeName, TrustDomain};
 
 /// The longest suffix that leaves room for `<service>.<namespace>.svc.` in a host name of 253.
 const MAX_DOMAIN: usize = 253 - (63 + 1 + 63 + 5);
@@ -20,6 +20,8 @@ pub struct Settings {
     pub node: Option<NodeName>,
     /// The suffix of service names.
     pub cluster_domain: ClusterDomain,
+    /// The namespace whose policies without a selector cover the whole mesh. Istio `meshConfig.rootNamespace`.
+    pub root_namespace: Namespace,
 }
 
 /// The suffix of service names: `cluster.local` unless the cluster was set up otherwise.
