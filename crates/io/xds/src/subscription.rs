@@ -254,12 +254,18 @@ impl Subscription {
     fn begin_on_demand(&mut self, table: &Table, versions: Vec<(String, Option<Version>)>) -> Result<(), RequestError> {
         (self.cursor, self.owed) = (table.now(), true);
         for (name, version) in versions {
-            if version.is_none() {
-                self.subscribe(table, Asked::new(&name))?;
+            let asked = Asked::new(&name);
+            // An address is what it asked for, never what it has.
+            if version.is_some() || asked.address.is_none() {
+                self.dirty.insert(asked.name.clone());
+                self.held.insert(asked.name.clone(), version);
             }
-            self.dirty.insert(name.as_str().into());
-            self.held.insert(name.into(), version);
+            if version.is_none() {
+                self.subscribe(table, asked)?;
+            }
         }
+        // These are looked at anyway.
+        self.gone.retain(|asked| !self.held.contains_key(&asked.name));
         if let Some(node) = &self.node {
             self.dirty.extend(table.of_node(node).map(|own| own.name.clone()));
         }
@@ -278,7 +284,7 @@ impl Subscription {
             }
         }
         let meant = meant(table, &asked);
-        if meant.is_empty() {
+        if table.named(&asked).is_empty() {
             self.gone.push_back(asked);
         }
         for name in meant {
@@ -402,6 +408,8 @@ impl Subscription {
             self.held.remove(&slot.name);
             self.cursor = change;
         }
+        // What was forgotten after the last change is no change either.
+        self.cursor = table.now();
         if mem::take(&mut scan.initial) {
             // It said it has these, and nobody here knows them.
             let left = mem::take(&mut self.held).into_keys();
@@ -411,7 +419,7 @@ impl Subscription {
 
     fn say_gone(&mut self, table: &Table, draft: &mut Draft) {
         while let Some(asked) = self.gone.front() {
-            if meant(table, asked).is_empty() && !draft.remove(&asked.name) {
+            if table.named(asked).is_empty() && !draft.remove(&asked.name) {
                 return;
             }
             self.gone.pop_front();
