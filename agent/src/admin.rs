@@ -1,11 +1,14 @@
 //! `/config_dump`: everything the agent knows, for `weirctl` and for people. Names of fields are ztunnel's where it has them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use weir_identity::Identities;
-use weir_model::{Health, NetworkMode, Service, Tunnel, Workload, WorkloadKind};
+use weir_model::{Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Tunnel, Workload, WorkloadKind};
 use weir_world::World;
 
 use crate::enrol::{PodState, States};
@@ -63,18 +66,21 @@ impl Sources {
     /// The dump.
     pub(crate) fn dump(&self) -> Value {
         let world = self.world.load();
-        let mut workloads: Vec<&Arc<Workload>> = world.workloads().collect();
-        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
-        let mut services: Vec<&Arc<Service>> = world.services().collect();
-        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let workloads: Vec<Workload> = world.workloads().collect();
+        let mut behind: HashMap<&ServiceName, Vec<(&Workload, &Membership)>> = HashMap::new();
+        for workload in &workloads {
+            for membership in &workload.services {
+                behind.entry(&membership.service).or_default().push((workload, membership));
+            }
+        }
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": self.node,
             "config": self.config.dump(),
             "pods": self.states.all().iter().map(|(uid, state)| pod(uid, state)).collect::<Vec<_>>(),
-            "workloads": workloads.into_iter().map(|w| workload(w)).collect::<Vec<_>>(),
-            "services": services.into_iter().map(|s| service(s)).collect::<Vec<_>>(),
-            "policies": [],
+            "workloads": workloads.iter().map(workload).collect::<Vec<_>>(),
+            "services": world.services().map(|s| service(s, behind.get(&s.name))).collect::<Vec<_>>(),
+            "policies": world.policies().map(|p| json!({ "name": p.name.name(), "namespace": p.name.namespace.as_str(), "scope": format!("{:?}", p.scope) })).collect::<Vec<_>>(),
             "certificates": self.certificates(),
         })
     }
@@ -131,24 +137,29 @@ fn workload(w: &Workload) -> Value {
         "canonicalRevision": &*w.canonical_revision,
         "clusterId": w.cluster.as_str(),
         "node": w.node.as_ref().map(|n| n.as_str()),
+        "unsupported": w.unsupported.as_deref(),
         "status": match w.health { Health::Healthy => "Healthy", Health::Unhealthy => "Unhealthy" },
         "locality": { "region": &*w.locality.region, "zone": &*w.locality.zone, "subzone": &*w.locality.subzone },
     })
 }
 
-fn service(s: &Service) -> Value {
+fn service(s: &Service, behind: Option<&Vec<(&Workload, &Membership)>>) -> Value {
+    let endpoint = |(workload, membership): &(&Workload, &Membership)| {
+        let ports = membership.ports.iter();
+        json!({
+            "workloadUid": workload.uid.as_str(),
+            "addresses": workload.addresses,
+            "ports": ports.map(|(port, own)| json!({ "service": port.number(), "target": own.number() })).collect::<Vec<_>>(),
+            "ready": workload.health == Health::Healthy || s.health_policy == HealthPolicy::All,
+        })
+    };
     json!({
         "name": &*s.short_name,
         "namespace": s.name.namespace.as_str(),
         "hostname": s.name.hostname.as_str(),
         "vips": s.vips.iter().map(|(network, net)| format!("{network}/{net}")).collect::<Vec<_>>(),
         "ports": s.ports.iter().map(|p| p.port.number()).collect::<Vec<_>>(),
-        "endpoints": s.endpoints.iter().map(|e| json!({
-            "workloadUid": e.workload.as_ref().map(|w| w.as_str()),
-            "addresses": e.addresses,
-            "ports": e.ports.iter().map(|(port, own)| json!({ "service": port.number(), "target": own.number() }))
-                .collect::<Vec<_>>(),
-            "ready": matches!(e.health, weir_model::EndpointHealth::Ready),
-        })).collect::<Vec<_>>(),
+        "endpoints": behind.into_iter().flatten().map(endpoint).collect::<Vec<_>>(),
+        "unsupported": s.unsupported.as_deref(),
     })
 }

@@ -256,7 +256,7 @@ async fn serve(
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
     let admin = Routes::Admin(Arc::new(Admin {
-        config_dump: Box::new(move || dump.dump()),
+        pages: vec![("/config_dump", Box::new(move || dump.dump()))],
         logging,
         filtered: Box::new(move |filter| {
             if let Some(access) = &access {

@@ -226,8 +226,8 @@ fn claimed_service(worker: &Worker, hostname: Hostname, permit: &Permit) -> Opti
     let namespace = hostname.as_str().split('.').nth(1)?.parse().ok()?;
     let world = worker.shared.world.load();
     let service = world.service(&ServiceName { namespace, hostname })?;
-    let ours = &permit.destination().uid;
-    service.endpoints.iter().any(|e| e.workload.as_ref() == Some(ours)).then(|| service.clone())
+    let behind = permit.destination().services.iter().any(|membership| membership.service == service.name);
+    behind.then(|| service.clone())
 }
 
 fn subject(pod: &Pod, permit: &Permit) -> Subject {
@@ -249,7 +249,7 @@ fn subject(pod: &Pod, permit: &Permit) -> Subject {
 }
 
 fn refused(worker: &Worker, pod: &Pod, target: SocketAddr, client: SocketAddr, identity: Option<SpiffeId>) -> Subject {
-    let workload = worker.shared.world.load().workload(&pod.uid).cloned();
+    let workload = worker.shared.world.load().workload(&pod.uid);
     Subject {
         direction: Direction::Inbound,
         tunnel: identity.is_some().then_some(target),

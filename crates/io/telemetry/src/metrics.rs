@@ -8,7 +8,7 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet, text},
-    metrics::{MetricType, counter::Counter, exemplar::Exemplar, family::Family, gauge::Gauge},
+    metrics::{MetricType, counter::Counter, exemplar::Exemplar, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -81,19 +81,32 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry of its own. `component` and `tag` are what `istio_build` says.
+    /// A registry of its own for a program that carries no traffic: nothing but `istio_build` and what is collected is shown.
+    pub fn of(component: &str, tag: &str) -> Self {
+        let mut registry = Registry::default();
+        register_build(&mut registry, component, tag);
+        Self {
+            active_proxies: Gauge::default(),
+            pending_proxies: Gauge::default(),
+            proxies_started: Counter::default(),
+            proxies_stopped: Counter::default(),
+            open_inbound: Gauge::default(),
+            open_outbound: Gauge::default(),
+            pool_connections: Gauge::default(),
+            config_generation: Gauge::default(),
+            config_last_good: Gauge::default(),
+            config_rejected: Counter::default(),
+            traffic: Arc::default(),
+            registry: Mutex::new(registry),
+        }
+    }
+
+    /// A registry of its own for an agent. `component` and `tag` are what `istio_build` says.
     pub fn new(component: &str, tag: &str) -> Self {
         let mut registry = Registry::default();
         let traffic = Arc::new(Traffic::default());
         registry.register_collector(Box::new(traffic.clone()));
-        let build: Family<Vec<(String, String)>, Gauge> = Family::default();
-        build
-            .get_or_create_owned(&vec![
-                ("component".to_owned(), component.to_owned()),
-                ("tag".to_owned(), tag.to_owned()),
-            ])
-            .set(1);
-        registry.register("istio_build", "Istio component build info", build);
+        register_build(&mut registry, component, tag);
         let (open_inbound, open_outbound) = (Gauge::default(), Gauge::default());
         registry.register_collector(Box::new(open_connections(open_inbound.clone(), open_outbound.clone())));
         let gauge = |registry: &mut Registry, name: &str, help: &str| {
@@ -169,6 +182,14 @@ impl Metrics {
         registry.register_collector(Box::new(collected));
     }
 
+    /// A histogram of values whose upper bounds are `buckets`. To be called once for each name.
+    pub fn histogram(&self, name: &'static str, help: &'static str, buckets: &'static [f64]) -> Histogram {
+        let histogram = Histogram::new(buckets.iter().copied());
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register(name, help, histogram.clone());
+        histogram
+    }
+
     /// Every metric as text.
     pub fn render(&self, exposition: Exposition) -> String {
         let mut out = String::with_capacity(16 * 1024);
@@ -179,6 +200,13 @@ impl Metrics {
             Exposition::Plain => plain(&out),
         }
     }
+}
+
+fn register_build(registry: &mut Registry, component: &str, tag: &str) {
+    let build: Family<Vec<(String, String)>, Gauge> = Family::default();
+    let labels = vec![("component".to_owned(), component.to_owned()), ("tag".to_owned(), tag.to_owned())];
+    build.get_or_create_owned(&labels).set(1);
+    registry.register("istio_build", "Istio component build info", build);
 }
 
 /// OpenMetrics as the older text format has it: there a counter's header carries the sample's full name, and there is no end.

@@ -22,16 +22,19 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub enum Routes {
     /// `/metrics`, `/stats/prometheus`. Port 15020.
     Stats(Arc<Metrics>),
-    /// `/healthz/ready`. Port 15021.
+    /// `/healthz/ready`, and `/ready` as istiod has it. Port 15021.
     Ready(Readiness),
-    /// `/config_dump`, `/logging`, `/quitquitquit`, `/healthz/ready`. Port 15000, loopback only.
+    /// Pages such as `/config_dump`, and `/logging`, `/quitquitquit`, `/healthz/ready`. Port 15000, loopback only.
     Admin(Arc<Admin>),
 }
 
+/// A page of JSON, made when it is asked for.
+pub type Page = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// What the admin server shows and does.
 pub struct Admin {
-    /// Everything the program knows; no keys.
-    pub config_dump: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// What the program knows, each page by its path; no keys.
+    pub pages: Vec<(&'static str, Page)>,
     /// The log filter.
     pub logging: LogHandle,
     /// Told of each new filter, once it is in force.
@@ -59,8 +62,8 @@ impl Routes {
         match self {
             Self::Stats(metrics) => stats(metrics, request),
             Self::Ready(readiness) => match request.uri.path() {
-                "/healthz/ready" => get(request, || ready(readiness)),
-                _ => not_found("/healthz/ready"),
+                "/healthz/ready" | "/ready" => get(request, || ready(readiness)),
+                _ => not_found("/healthz/ready, /ready"),
             },
             Self::Admin(admin) => foreign(request).unwrap_or_else(|| admin.answer(request)),
         }
@@ -69,14 +72,16 @@ impl Routes {
 
 impl Admin {
     fn answer(&self, request: &Parts) -> Answer {
-        match request.uri.path() {
-            "/config_dump" => get(request, || {
-                let dump = serde_json::to_string_pretty(&(self.config_dump)());
-                dump.map_or_else(
+        let path = request.uri.path();
+        if let Some((_, page)) = self.pages.iter().find(|(at, _)| *at == path) {
+            return get(request, || {
+                serde_json::to_string_pretty(&page()).map_or_else(
                     |error| answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-                    |dump| answer(StatusCode::OK, JSON, dump + "\n"),
+                    |page| answer(StatusCode::OK, JSON, page + "\n"),
                 )
-            }),
+            });
+        }
+        match path {
             "/logging" if request.method == Method::POST => self.set_logging(request.uri.query().unwrap_or_default()),
             "/logging" => get(request, || {
                 answer(StatusCode::OK, TEXT, format!("current log filter: {}\n", self.logging.current()))
@@ -87,7 +92,10 @@ impl Admin {
             }
             "/quitquitquit" => not_allowed("POST"),
             "/healthz/ready" => get(request, || ready(&self.readiness)),
-            _ => not_found("/config_dump, /logging, /quitquitquit, /healthz/ready"),
+            _ => {
+                let pages: String = self.pages.iter().map(|(at, _)| format!("{at}, ")).collect();
+                not_found(&format!("{pages}/logging, /quitquitquit, /healthz/ready"))
+            }
         }
     }
 

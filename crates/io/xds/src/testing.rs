@@ -60,7 +60,6 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
             target: Some(port(8080)),
         }],
         health_policy: HealthPolicy::OnlyReady,
-        endpoints: Vec::new(),
         unsupported: None,
     }
 }

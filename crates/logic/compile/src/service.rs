@@ -10,14 +10,25 @@ use weir_manifest::{
     Backing, EndpointSliceObject, PodObject, ServiceObject, ServicePortObject, SliceEndpoint, TargetPort,
 };
 use weir_model::{
-    AppProtocol, Endpoint, EndpointHealth, Health, HealthPolicy, Namespace, NetworkMode, Port, Service, ServiceName,
-    ServicePort,
+    AppProtocol, Health, HealthPolicy, Namespace, NetworkMode, Port, Service, ServiceName, ServicePort, WorkloadUid,
 };
 
 use crate::{Settings, workload};
 
 /// Ports whose servers speak first or otherwise are no HTTP, when nothing is said: SMTP, DNS, MySQL, MongoDB. As Istio has them.
 const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
+
+/// One workload behind a service.
+pub(crate) struct Endpoint {
+    /// The workload, if the mesh knows one at the endpoint's addresses.
+    pub(crate) workload: Option<WorkloadUid>,
+    /// The endpoint's addresses, canonical.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Service port to the workload's own port.
+    pub(crate) ports: Vec<(Port, Port)>,
+    /// Whether it takes new connections.
+    pub(crate) health: Health,
+}
 
 /// What endpoints are made of.
 pub(crate) struct Backends<'o> {
@@ -47,12 +58,17 @@ impl<'o> Backends<'o> {
     }
 
     /// The endpoints of a service: of its slices when it has any, else of the pods its selector selects.
-    fn endpoints(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
+    pub(crate) fn endpoints(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
         if service.backing == Backing::ExternalName {
             return Vec::new();
         }
         match self.slices.get(&(&service.namespace, &*service.name)) {
-            Some(slices) => self.sliced(settings, service, slices),
+            Some(slices) => {
+                // What is not ready is not behind the service, unless that wants it all the same.
+                let mut endpoints = self.sliced(settings, service, slices);
+                endpoints.retain(|one| one.health == Health::Healthy || service.health_policy == HealthPolicy::All);
+                endpoints
+            }
             None => self.selected(settings, service),
         }
     }
@@ -85,8 +101,8 @@ impl<'o> Backends<'o> {
                     ports: ports.clone(),
                     health: endpoint.health,
                 });
-                if endpoint.health == EndpointHealth::Ready {
-                    entry.health = EndpointHealth::Ready;
+                if endpoint.health == Health::Healthy {
+                    entry.health = Health::Healthy;
                 }
             }
         }
@@ -116,7 +132,7 @@ impl<'o> Backends<'o> {
 struct Gone;
 
 /// The service as the mesh knows it.
-pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &ServiceObject) -> Service {
+pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
     let hostname = format!("{}.{}.svc.{}", object.name, object.namespace, settings.cluster_domain);
     let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
     let mut vips: Vec<_> = Vec::new();
@@ -133,7 +149,6 @@ pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &Ser
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
         unsupported: None,
-        endpoints: backends.endpoints(settings, object),
     }
 }
 
@@ -166,8 +181,8 @@ fn selected_endpoint(settings: &Settings, service: &ServiceObject, pod: &PodObje
         TargetPort::Name(name) => pod.ports.iter().find(|own| own.name == *name).map(|own| (port.port, own.port)),
     };
     let health = match (pod.health, service.health_policy) {
-        (Health::Healthy, _) | (Health::Unhealthy, HealthPolicy::All) => EndpointHealth::Ready,
-        (Health::Unhealthy, HealthPolicy::OnlyReady) => EndpointHealth::NotReady,
+        (Health::Healthy, _) | (Health::Unhealthy, HealthPolicy::All) => Health::Healthy,
+        (Health::Unhealthy, HealthPolicy::OnlyReady) => Health::Unhealthy,
     };
     Endpoint {
         workload: Some(workload::uid(settings, &pod.namespace, &pod.name)),

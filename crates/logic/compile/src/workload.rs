@@ -1,13 +1,16 @@
 //! Pods to workloads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use weir_manifest::{DataplaneMode, Labels, PodObject, Sidecar};
+use weir_manifest::{DataplaneMode, Labels, PodObject, ServiceObject, Sidecar};
 use weir_model::{
     Enrolment, LocalPod, Locality, Namespace, NetworkMode, NodeName, Tunnel, Workload, WorkloadKind, WorkloadUid,
 };
 
-use crate::Settings;
+use crate::{Settings, service::Endpoint};
 
 /// What namespaces and nodes say about the pods in and on them.
 pub(crate) struct Surroundings {
@@ -74,6 +77,43 @@ pub(crate) fn workload(settings: &Settings, around: &Surroundings, pod: &PodObje
         unsupported: None,
         workload_name,
     }
+}
+
+/// An endpoint that is no pod the mesh knows, as a workload.
+pub(crate) fn stranger<'s>(
+    settings: &Settings,
+    service: &ServiceObject,
+    endpoint: &Endpoint,
+    strangers: &'s mut BTreeMap<WorkloadUid, Workload>,
+) -> &'s mut Workload {
+    let first = endpoint.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let uid: WorkloadUid =
+        format!("{}/discovery.k8s.io/EndpointSlice/{}/{}/{first}", settings.cluster, service.namespace, service.name)
+            .parse()
+            .expect("cluster, namespace, name and address are visible ASCII and short");
+    strangers.entry(uid.clone()).or_insert_with(|| Workload {
+        uid,
+        incarnation: "".into(),
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        trust_domain: settings.trust_domain.clone(),
+        service_account: "default".parse().expect("a name"),
+        addresses: endpoint.addresses.clone(),
+        network: settings.network.clone(),
+        tunnel: Tunnel::None,
+        network_mode: NetworkMode::Standard,
+        node: None,
+        locality: Locality::default(),
+        health: endpoint.health,
+        cluster: settings.cluster.clone(),
+        kind: WorkloadKind::Pod,
+        workload_name: service.name.clone(),
+        canonical_name: service.name.clone(),
+        canonical_revision: "latest".into(),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
+    })
 }
 
 /// The pod as its node's agent needs it.

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
-use weir_model::{
-    EndpointHealth, Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount,
-};
+use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount};
 
 use crate::error::{ObjectRef, Origin};
 
@@ -211,7 +209,7 @@ pub struct SliceEndpoint {
     /// Its addresses: of one endpoint, so any of them will do.
     pub addresses: Vec<IpAddr>,
     /// Condition `ready`, true when nothing is said.
-    pub health: EndpointHealth,
+    pub health: Health,
     /// `targetRef`, if it is a pod.
     pub pod: Option<(Namespace, Arc<str>)>,
 }

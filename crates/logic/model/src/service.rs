@@ -1,10 +1,10 @@
 //! Services: an address many workloads stand behind.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Network, Port, ServiceName, WorkloadUid};
+use crate::{Network, Port, ServiceName};
 
 /// What a service port says it speaks. Kubernetes `appProtocol` or the port name's prefix, as Istio reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,28 +36,6 @@ pub struct ServicePort {
     pub target: Option<Port>,
 }
 
-/// Whether an endpoint takes new connections of this service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndpointHealth {
-    /// Ready, or the service publishes addresses that are not.
-    Ready,
-    /// Not ready.
-    NotReady,
-}
-
-/// One workload behind a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The workload, if the mesh knows one at the endpoint's addresses.
-    pub workload: Option<WorkloadUid>,
-    /// The endpoint's addresses, canonical.
-    pub addresses: Vec<IpAddr>,
-    /// Service port to the workload's own port. Each service has its own view: one pod may serve two services differently.
-    pub ports: Vec<(Port, Port)>,
-    /// Whether it takes new connections.
-    pub health: EndpointHealth,
-}
-
 /// Which endpoints may be chosen at all. `publishNotReadyAddresses` belongs to one service alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HealthPolicy {
@@ -67,7 +45,7 @@ pub enum HealthPolicy {
     All,
 }
 
-/// A service as the whole mesh knows it.
+/// A service as the whole mesh knows it. Who stands behind it, its workloads say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and fully qualified host name.
@@ -80,8 +58,6 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Which endpoints may be chosen.
     pub health_policy: HealthPolicy,
-    /// The workloads behind it.
-    pub endpoints: Vec<Endpoint>,
     /// What its source says of it that this version cannot do: it is not reached, for this reason.
     pub unsupported: Option<Arc<str>>,
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use weir_model::{SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
 
-use crate::{outbound::HBONE_PORT, refusal::Refusal, world::World};
+use crate::{outbound::HBONE_PORT, record::Record, refusal::Refusal, world::World};
 
 /// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
 const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
@@ -89,16 +89,20 @@ impl World {
     }
 
     fn admit(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<Permit, Refusal> {
-        let destination = self.workload(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
-        if destination.tunnel != Tunnel::Hbone {
+        let destination = self.member(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
+        let shape = &destination.shape;
+        if shape.tunnel != Tunnel::Hbone {
             return Err(Refusal::NotEnrolled(local.clone()));
+        }
+        if let Some(why) = &shape.unsupported {
+            return Err(Refusal::Unsupported { what: format!("workload {local}"), why: why.clone() });
         }
         let target = canonical_socket(inbound.target);
         let connected = canonical_socket(inbound.tcp_destination).ip();
         if target.ip() != connected {
             return Err(Refusal::IpMismatch { asked: target.ip(), connected });
         }
-        if !destination.addresses.contains(&target.ip()) {
+        if !destination.addresses().any(|ip| ip == target.ip()) {
             return Err(Refusal::NotItsAddress { asked: target.ip(), workload: local.clone() });
         }
         let port = target.port();
@@ -106,26 +110,29 @@ impl World {
             return Err(Refusal::IllegalPort { target });
         }
         if let Source::Mesh(peer) = &inbound.source
-            && peer.trust_domain() != &destination.trust_domain
+            && peer.trust_domain() != &shape.trust_domain
         {
-            return Err(Refusal::TrustDomain { peer: peer.clone(), expected: destination.trust_domain.clone() });
+            return Err(Refusal::TrustDomain { peer: peer.clone(), expected: shape.trust_domain.clone() });
+        }
+        if let Some(policy) = self.policy_over(destination) {
+            return Err(Refusal::NotEnforced { policy, workload: local.clone() });
         }
         let client = canonical_socket(inbound.client);
         Ok(Permit {
             target,
             client,
             peer: inbound.source.clone(),
-            destination: destination.clone(),
+            destination: Arc::new(destination.workload()),
             source_workload: self.attribute(destination, client, &inbound.source),
         })
     }
 
     /// The workload at the client's address. An address proves nothing against a certificate.
-    fn attribute(&self, destination: &Workload, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
-        let member = self.member_at(&destination.network, client.ip())?;
+    fn attribute(&self, destination: &Record, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
+        let member = self.member_at(&destination.shape.network, client.ip())?;
         match source {
-            Source::Mesh(peer) if !member.expect.contains(peer) => None,
-            Source::Mesh(_) | Source::Plaintext => Some(member.workload.clone()),
+            Source::Mesh(peer) if !member.shape.expect.contains(peer) => None,
+            Source::Mesh(_) | Source::Plaintext => Some(Arc::new(member.workload())),
         }
     }
 }

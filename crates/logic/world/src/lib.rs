@@ -6,7 +6,10 @@
 mod inbound;
 mod mesh;
 mod outbound;
+mod policies;
+mod record;
 mod refusal;
+mod table;
 #[cfg(test)]
 mod testing;
 mod world;

@@ -1,17 +1,20 @@
 //! Where a pod's connection goes.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, SocketAddr},
+    ptr,
     sync::Arc,
 };
 
 use rand::Rng;
 use weir_balance::{Distance, Rank, pick};
-use weir_model::{Endpoint, OrigDst, Port, Service, SpiffeId, Tunnel, Workload, WorkloadUid};
+use weir_model::{Network, OrigDst, Port, Service, ServicePort, SpiffeId, Tunnel, Workload, WorkloadUid};
 
 use crate::{
+    record::{Record, Shape},
     refusal::Refusal,
-    world::{Member, Served, Standing, World},
+    world::{Served, World},
 };
 
 /// Where a pod of the mesh takes HBONE. `ISTIO_HBONE` of ztunnel's ports.
@@ -64,73 +67,83 @@ impl World {
     }
 
     fn route(&self, source: &WorkloadUid, dst: SocketAddr, rng: &mut impl Rng) -> Result<Plan, Refusal> {
-        let source = self.workload(source).ok_or_else(|| Refusal::UnknownSource(source.clone()))?;
-        if source.tunnel != Tunnel::Hbone {
-            return Err(Refusal::SourceNotEnrolled(source.uid.clone()));
+        let source = self.member(source).ok_or_else(|| Refusal::UnknownSource(source.clone()))?;
+        if source.shape.tunnel != Tunnel::Hbone {
+            return Err(Refusal::SourceNotEnrolled(source.uid()));
         }
+        let network = &source.shape.network;
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
-        if let Some(served) = self.served_at(&source.network, dst.ip()) {
-            let (target, member) = self.choose(served, source, dst.ip(), port, rng)?;
-            return lead(target, member, Some(served.service.clone()));
-        }
-        lead(dst, self.member_at(&source.network, dst.ip()), None)
-    }
-
-    /// An endpoint of the service, of the family that was asked for and in the source's network.
-    fn choose(
-        &self,
-        served: &Served,
-        source: &Workload,
-        vip: IpAddr,
-        port: Port,
-        rng: &mut impl Rng,
-    ) -> Result<(SocketAddr, Option<&Member>), Refusal> {
-        let service = &served.service;
-        if !service.ports.iter().any(|own| own.port == port) {
-            return Err(Refusal::UnknownPort { service: service.name.clone(), port });
-        }
-        let rank = |(endpoint, standing): &(&Endpoint, Standing)| {
-            let reachable = match standing {
-                Standing::Member(_) => {
-                    self.standing(*standing).is_some_and(|member| member.workload.network == source.network)
-                }
-                // Whoever has that address by now, it is not who the endpoint means.
-                Standing::Unknown => false,
-                Standing::Outside => true,
-            };
-            (reachable && target(endpoint, vip, port).is_some())
-                .then(|| Rank::of(endpoint.health, service.health_policy, Distance::default()))
-                .flatten()
+        let Some((served, service)) = self.served_at(network, dst.ip()) else {
+            return lead(dst, self.member_at(network, dst.ip()), None);
         };
-        let none = || Refusal::NoEndpoint { service: service.name.clone(), port, address: vip };
-        let (endpoint, standing) = pick(self.endpoints(served), rank, rng).ok_or_else(none)?;
-        let target = target(endpoint, vip, port).ok_or_else(none)?;
-        // An endpoint that names no workload may still stand at a workload's address.
-        Ok((target, self.standing(standing).or_else(|| self.member_at(&source.network, target.ip()))))
+        if let Some(why) = &service.unsupported {
+            return Err(Refusal::Unsupported { what: format!("service {}", service.name), why: why.clone() });
+        }
+        let (target, member) = choose(served, service, network, dst.ip(), port, rng)?;
+        // What is said to be outside may still stand at a mesh workload's address.
+        let inside = match member.shape.tunnel {
+            Tunnel::None => self.member_at(network, target.ip()).filter(|other| other.shape.tunnel == Tunnel::Hbone),
+            Tunnel::Hbone => None,
+        };
+        lead(target, Some(inside.unwrap_or(member)), Some(service.clone()))
     }
 }
 
-/// Where an endpoint takes the service's port, over the family of the address that was asked for.
-fn target(endpoint: &Endpoint, vip: IpAddr, port: Port) -> Option<SocketAddr> {
-    let ip = endpoint.addresses.iter().find(|ip| ip.is_ipv4() == vip.is_ipv4())?;
-    let (_, own) = endpoint.ports.iter().find(|(service, _)| *service == port)?;
-    Some(SocketAddr::new(*ip, own.number()))
+/// An endpoint of the service, of the family that was asked for and in the source's network.
+fn choose<'w>(
+    served: &'w Served,
+    service: &Service,
+    network: &Network,
+    vip: IpAddr,
+    port: Port,
+    rng: &mut impl Rng,
+) -> Result<(SocketAddr, &'w Arc<Record>), Refusal> {
+    let Some(own) = service.ports.iter().find(|own| own.port == port) else {
+        return Err(Refusal::UnknownPort { service: service.name.clone(), port });
+    };
+    // Many members have one shape, and stand next to each other.
+    let last: Cell<(*const Shape, Option<Port>)> = Cell::new((ptr::null(), None));
+    let target = |member: &Record| {
+        let (shape, known) = last.get();
+        let target = if ptr::eq(shape, &*member.shape) { known } else { own_port(&member.shape, service, own) };
+        last.set((&*member.shape, target));
+        Some(SocketAddr::new(member.address(vip.is_ipv4())?, target?.number()))
+    };
+    let rank = |member: &&Arc<Record>| {
+        let reachable = member.shape.network == *network && target(member).is_some();
+        reachable.then(|| Rank::of(member.shape.health, service.health_policy, Distance::default())).flatten()
+    };
+    let none = || Refusal::NoEndpoint { service: service.name.clone(), port, address: vip };
+    let member = pick(served.members.iter(), rank, rng).ok_or_else(none)?;
+    Ok((target(member).ok_or_else(none)?, member))
+}
+
+/// The port of such a workload that the service's port stands for.
+fn own_port(shape: &Shape, service: &Service, port: &ServicePort) -> Option<Port> {
+    let membership = shape.services.iter().find(|membership| membership.service == service.name)?;
+    let own = membership.ports.iter().find(|(of, _)| *of == port.port).map(|(_, own)| *own);
+    own.or(port.target)
 }
 
 /// Into the tunnel if the destination is in the mesh, else straight there.
-fn lead(target: SocketAddr, member: Option<&Member>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
+fn lead(target: SocketAddr, member: Option<&Arc<Record>>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
     let Some(member) = member else {
         return Ok(Plan::Passthrough(PassthroughPlan { target, destination: None, service }));
     };
-    let destination = member.workload.clone();
-    match destination.tunnel {
-        Tunnel::None => Ok(Plan::Passthrough(PassthroughPlan { target, destination: Some(destination), service })),
+    if let Some(why) = &member.shape.unsupported {
+        return Err(Refusal::Unsupported { what: format!("workload {}", member.uid()), why: why.clone() });
+    }
+    match member.shape.tunnel {
+        Tunnel::None => {
+            let destination = Some(Arc::new(member.workload()));
+            Ok(Plan::Passthrough(PassthroughPlan { target, destination, service }))
+        }
         Tunnel::Hbone if CAPTURE_PORTS.contains(&target.port()) => Err(Refusal::IllegalPort { target }),
         Tunnel::Hbone => Ok(Plan::Tunnel(TunnelPlan {
             next_hop: SocketAddr::new(target.ip(), HBONE_PORT),
             authority: target,
-            expect: member.expect.clone(),
-            destination,
+            expect: member.shape.expect.clone(),
+            destination: Arc::new(member.workload()),
             service,
         })),
     }

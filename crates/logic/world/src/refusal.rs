@@ -1,8 +1,11 @@
 //! Why a connection is refused: for the person who reads the log, and for the peer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use weir_model::{Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+use weir_model::{PolicyName, Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +70,22 @@ pub enum Refusal {
         /// The trust domain of the destination.
         expected: TrustDomain,
     },
+    /// What the control plane says of it, this version cannot do.
+    #[error("{what} cannot be reached by this version: {why}")]
+    Unsupported {
+        /// The workload or service.
+        what: String,
+        /// What it asks for.
+        why: Arc<str>,
+    },
+    /// A policy covers the destination, and this version enforces none.
+    #[error("the policy {policy} covers {workload}, and this version does not enforce policies")]
+    NotEnforced {
+        /// The policy.
+        policy: PolicyName,
+        /// The destination.
+        workload: WorkloadUid,
+    },
 }
 
 impl Refusal {
@@ -74,13 +93,14 @@ impl Refusal {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::IpMismatch { .. } | Self::NotItsAddress { .. } => 400,
-            Self::TrustDomain { .. } => 401,
+            Self::TrustDomain { .. } | Self::NotEnforced { .. } => 401,
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::UnknownPort { .. }
             | Self::NoEndpoint { .. }
             | Self::IllegalPort { .. }
             | Self::UnknownWorkload(_)
+            | Self::Unsupported { .. }
             | Self::NotEnrolled(_) => 503,
         }
     }
@@ -96,6 +116,8 @@ impl Refusal {
             | Self::NotEnrolled(_)
             | Self::IpMismatch { .. }
             | Self::NotItsAddress { .. }
+            | Self::Unsupported { .. }
+            | Self::NotEnforced { .. }
             | Self::TrustDomain { .. } => None,
         }
     }
@@ -107,9 +129,12 @@ impl Refusal {
             Self::UnknownPort { .. } => ResponseFlag::NoRoute,
             Self::UnknownSource(_) | Self::UnknownWorkload(_) => ResponseFlag::NoCluster,
             Self::IpMismatch { .. } | Self::NotItsAddress { .. } => ResponseFlag::Protocol,
-            Self::SourceNotEnrolled(_) | Self::IllegalPort { .. } | Self::NotEnrolled(_) | Self::TrustDomain { .. } => {
-                ResponseFlag::Deny
-            }
+            Self::SourceNotEnrolled(_)
+            | Self::IllegalPort { .. }
+            | Self::NotEnrolled(_)
+            | Self::Unsupported { .. }
+            | Self::NotEnforced { .. }
+            | Self::TrustDomain { .. } => ResponseFlag::Deny,
         }
     }
 }

@@ -1,193 +1,446 @@
 //! The mesh, indexed by everything a packet can name.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, Hash},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use weir_model::{
-    Endpoint, LocalPod, Network, NetworkMode, Service, ServiceName, SpiffeId, Tunnel, Workload, WorkloadUid,
-    canonical_ip,
+    Enrolment, LocalPod, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName, Tunnel, Workload,
+    WorkloadUid, canonical_ip,
 };
 
-use crate::mesh::Mesh;
+use crate::{
+    mesh::{Delta, Mesh},
+    policies::Policies,
+    record::{Place, Record, Shape},
+    table::Table,
+};
 
-type Map<K, V> = HashMap<K, V, RandomState>;
+/// Shards of what there are many of, and of what there are few of, as powers of two.
+const MANY: u32 = 8;
+const FEW: u32 = 5;
 
-/// The mesh as one immutable value. Made whole, shared as `Arc<World>`, replaced whole.
-#[derive(Debug, Default)]
+/// The mesh as one immutable value. A change makes a new one, which shares with the old all that did not change.
+#[derive(Debug, Clone)]
 pub struct World {
-    members: Vec<Member>,
-    by_uid: Map<WorkloadUid, usize>,
-    networks: Map<Network, Addresses>,
-    served: Vec<Served>,
-    by_name: Map<ServiceName, usize>,
-    local_pods: Vec<LocalPod>,
-}
-
-/// A workload, with the identity its peers shall expect worked out once.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) workload: Arc<Workload>,
-    pub(crate) expect: Arc<[SpiffeId]>,
-}
-
-/// A service, and for each of its endpoints the workload that stands there.
-#[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) service: Arc<Service>,
-    /// As many as `service.endpoints`.
-    members: Vec<Standing>,
-}
-
-/// Which workload an endpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// This one.
-    Member(usize),
-    /// It names one that the mesh does not know.
-    Unknown,
-    /// It names none.
-    Outside,
-}
-
-/// What the addresses of one network mean.
-#[derive(Debug, Default)]
-struct Addresses {
-    workloads: Map<IpAddr, usize>,
-    vips: Map<IpAddr, usize>,
+    hasher: RandomState,
+    /// By uid.
+    members: Table<Arc<Record>>,
+    /// By network and first address of each family. A pod of the node's own network has none to itself.
+    by_v4: Table<Arc<Record>>,
+    by_v6: Table<Arc<Record>>,
+    /// By network and any further address.
+    by_other: Table<(IpAddr, Arc<Record>)>,
+    /// By name, declared or only named by workloads.
+    services: Table<Arc<Served>>,
+    /// By network and exact address.
+    vips: Table<(Network, IpAddr, ServiceName)>,
     /// Longest prefix first.
-    ranges: Vec<(IpNet, usize)>,
+    ranges: Arc<Vec<(Network, IpNet, ServiceName)>>,
+    shapes: Table<Arc<Shape>>,
+    places: Table<Arc<Place>>,
+    /// How many shapes and places there may be before those that nobody has any more are thrown out.
+    sweep_at: usize,
+    policies: Arc<Policies>,
+    local: Arc<Local>,
+}
+
+/// A service, and the workloads that stand behind it.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    name: ServiceName,
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) members: Vec<Arc<Record>>,
+}
+
+/// The pods of this node.
+#[derive(Debug, Clone, Default)]
+struct Local {
+    /// The node whose workloads are local; none where the source lists local pods itself.
+    node: Option<NodeName>,
+    pods: Vec<LocalPod>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::default(),
+            members: Table::new(MANY),
+            by_v4: Table::new(MANY),
+            by_v6: Table::new(MANY),
+            by_other: Table::new(FEW),
+            services: Table::new(MANY),
+            vips: Table::new(MANY),
+            ranges: Arc::default(),
+            shapes: Table::new(FEW),
+            places: Table::new(FEW),
+            sweep_at: 1024,
+            policies: Arc::default(),
+            local: Arc::default(),
+        }
+    }
 }
 
 impl World {
     /// Indexes a mesh.
     ///
-    /// Sources deliver each uid, pod address and VIP once. Should one come twice all the same, a workload inside the
-    /// mesh goes before one outside, since a wrong tunnel fails while wrong plaintext leaks, and else the first counts.
+    /// Sources deliver each uid and name once; should one come twice all the same, the first counts. An address that two have is the
+    /// workload's that is inside the mesh, since a wrong tunnel fails while wrong plaintext leaks, and else that of the least uid;
+    /// a VIP is the service's of the least name.
     pub fn new(mesh: Mesh) -> Self {
-        let mut world = Self { local_pods: mesh.local_pods, ..Self::default() };
+        let (mut uids, mut names, mut policies) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut delta = Delta::default();
         for workload in mesh.workloads {
-            world.add_workload(workload);
+            if uids.insert(workload.uid.clone()) {
+                delta.workloads.push((workload.uid.clone(), Some(workload)));
+            }
         }
         for service in mesh.services {
-            world.add_service(service);
+            if names.insert(service.name.clone()) {
+                delta.services.push((service.name.clone(), Some(service)));
+            }
         }
-        for addresses in world.networks.values_mut() {
-            addresses.ranges.sort_by_key(|(range, _)| Reverse(range.prefix_len()));
+        for policy in mesh.policies {
+            if policies.insert(policy.name.clone()) {
+                delta.policies.push((policy.name.clone(), Some(policy)));
+            }
         }
-        world
+        let local = Arc::new(Local { node: None, pods: mesh.local_pods });
+        Self { local, ..Self::default() }.apply(delta)
+    }
+
+    /// An empty mesh whose local pods will be the workloads of that node.
+    pub fn following(node: NodeName) -> Self {
+        Self { local: Arc::new(Local { node: Some(node), pods: Vec::new() }), ..Self::default() }
+    }
+
+    /// The mesh after a change. It costs what the change is worth, whatever the size of the mesh.
+    #[must_use]
+    pub fn apply(&self, delta: Delta) -> Self {
+        let mut next = self.clone();
+        let mut moved = Moves::default();
+        for (uid, workload) in delta.workloads {
+            next.set_workload(&uid, workload, &mut moved);
+        }
+        next.move_members(moved);
+        for (name, service) in delta.services {
+            next.set_service(&name, service);
+        }
+        if !delta.policies.is_empty() {
+            let policies = Arc::make_mut(&mut next.policies);
+            for (name, policy) in delta.policies {
+                policies.set(name, policy);
+            }
+        }
+        next.sweep();
+        next
     }
 
     /// The workload of that uid.
-    pub fn workload(&self, uid: &WorkloadUid) -> Option<&Arc<Workload>> {
-        self.member(uid).map(|member| &member.workload)
+    pub fn workload(&self, uid: &WorkloadUid) -> Option<Arc<Workload>> {
+        self.member(uid).map(|member| Arc::new(member.workload()))
     }
 
     /// The workload that has the address to itself in the network. A pod of the node's own network has not.
-    pub fn workload_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Workload>> {
-        self.member_at(network, ip).map(|member| &member.workload)
+    pub fn workload_at(&self, network: &Network, ip: IpAddr) -> Option<Arc<Workload>> {
+        self.member_at(network, ip).map(|member| Arc::new(member.workload()))
     }
 
     /// The service of that name.
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.by_name.get(name).map(|&i| &self.served[i].service)
+        self.served(name)?.service.as_ref()
     }
 
     /// The service that has the address in the network: exactly, or else in its longest range.
     pub fn service_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Service>> {
-        self.served_at(network, ip).map(|served| &served.service)
+        self.served_at(network, ip).map(|(_, service)| service)
     }
 
-    /// All workloads, in the order they were delivered.
-    pub fn workloads(&self) -> impl ExactSizeIterator<Item = &Arc<Workload>> {
-        self.members.iter().map(|member| &member.workload)
+    /// All workloads, by uid.
+    pub fn workloads(&self) -> impl ExactSizeIterator<Item = Workload> {
+        let mut all: Vec<Workload> = self.members.iter().map(|member| member.workload()).collect();
+        all.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        all.into_iter()
     }
 
-    /// All services, in the order they were delivered.
+    /// All services, by name.
     pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
-        self.served.iter().map(|served| &served.service)
+        let mut all: Vec<_> = self.services.iter().filter_map(|served| served.service.as_ref()).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.into_iter()
+    }
+
+    /// All policies, by name.
+    pub fn policies(&self) -> impl Iterator<Item = Policy> {
+        self.policies.all()
+    }
+
+    /// How many workloads there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no workload.
+    pub fn is_empty(&self) -> bool {
+        self.members.len() == 0
     }
 
     /// The pods of this node.
     pub fn local_pods(&self) -> &[LocalPod] {
-        &self.local_pods
+        &self.local.pods
     }
 
-    pub(crate) fn member(&self, uid: &WorkloadUid) -> Option<&Member> {
-        self.by_uid.get(uid).map(|&i| &self.members[i])
+    /// A policy that covers the workload, if one does.
+    pub(crate) fn policy_over(&self, member: &Record) -> Option<PolicyName> {
+        self.policies.over(&member.shape.namespace, &member.shape.policies)
     }
 
-    pub(crate) fn member_at(&self, network: &Network, ip: IpAddr) -> Option<&Member> {
-        let i = *self.networks.get(network)?.workloads.get(&canonical_ip(ip))?;
-        Some(&self.members[i])
+    pub(crate) fn member(&self, uid: &WorkloadUid) -> Option<&Arc<Record>> {
+        self.members.find(self.hash(uid), |member| member.is(uid))
     }
 
-    pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<&Served> {
-        let addresses = self.networks.get(network)?;
+    /// Of all that have the address the one inside the mesh, or else the one of the least uid.
+    pub(crate) fn member_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Record>> {
         let ip = canonical_ip(ip);
-        let range = || addresses.ranges.iter().find(|(range, _)| range.contains(&ip)).map(|(_, i)| i);
-        addresses.vips.get(&ip).or_else(range).map(|&i| &self.served[i])
+        let hash = self.hash(&(network, ip));
+        let first = if ip.is_ipv4() { &self.by_v4 } else { &self.by_v6 };
+        let has = |member: &&Arc<Record>| member.shape.network == *network && member.address(ip.is_ipv4()) == Some(ip);
+        let other = |(at, member): &&(IpAddr, Arc<Record>)| *at == ip && member.shape.network == *network;
+        let firsts = first.like(hash).filter(has);
+        let mut all = firsts.chain(self.by_other.like(hash).filter(other).map(|(_, member)| member));
+        let one = all.next()?;
+        Some(all.fold(one, |best, next| if better(next, best) { next } else { best }))
     }
 
-    /// The endpoints of a service, each with where it stands.
-    pub(crate) fn endpoints<'w>(
-        &'w self,
-        served: &'w Served,
-    ) -> impl Iterator<Item = (&'w Endpoint, Standing)> + Clone {
-        served.service.endpoints.iter().zip(served.members.iter().copied())
+    /// The service at the address, and what it is.
+    pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<(&Served, &Arc<Service>)> {
+        let ip = canonical_ip(ip);
+        let is = |(n, at, _): &&(Network, IpAddr, ServiceName)| n == network && *at == ip;
+        let exact = self.vips.like(self.hash(&(network, ip))).filter(is).map(|(_, _, name)| name).min();
+        let range = || {
+            let mut ranges = self.ranges.iter();
+            ranges.find(|(n, range, _)| n == network && range.contains(&ip)).map(|(_, _, name)| name)
+        };
+        let served = self.served(exact.or_else(range)?)?;
+        Some((served, served.service.as_ref()?))
     }
 
-    pub(crate) fn standing(&self, standing: Standing) -> Option<&Member> {
-        match standing {
-            Standing::Member(i) => Some(&self.members[i]),
-            Standing::Unknown | Standing::Outside => None,
+    fn served(&self, name: &ServiceName) -> Option<&Served> {
+        self.services.find(self.hash(name), |served| served.name == *name).map(|served| &**served)
+    }
+
+    fn hash(&self, key: &impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn set_workload(&mut self, uid: &WorkloadUid, workload: Option<Workload>, moved: &mut Moves) {
+        let hasher = self.hasher.clone();
+        let hash = self.hash(uid);
+        if let Some(old) = self.members.remove(hash, |member| member.is(uid)) {
+            self.forget_addresses(&old);
+            moved.gone(&old);
+        }
+        if let Some(workload) = workload {
+            let record = Arc::new(Record::new(workload, |shape, place| self.shared(shape, place)));
+            self.members.insert(hash, record.clone(), |member| hasher.hash_one(member.uid()));
+            self.note_addresses(&record);
+            moved.come(&record);
+            self.set_local(uid, Some(&record));
+        } else {
+            self.set_local(uid, None);
         }
     }
 
-    fn add_workload(&mut self, workload: Workload) {
-        let i = self.members.len();
-        if self.by_uid.contains_key(&workload.uid) {
+    /// What others have in common with it already, or it alone for now.
+    fn shared(&mut self, shape: Shape, place: Place) -> (Arc<Shape>, Arc<Place>) {
+        let hasher = self.hasher.clone();
+        let hash = self.hash(&shape);
+        let shape = self.shapes.find(hash, |other| **other == shape).cloned().unwrap_or_else(|| {
+            let shape = Arc::new(shape);
+            self.shapes.insert(hash, shape.clone(), |other| hasher.hash_one(&**other));
+            shape
+        });
+        let hash = self.hash(&place);
+        let place = self.places.find(hash, |other| **other == place).cloned().unwrap_or_else(|| {
+            let place = Arc::new(place);
+            self.places.insert(hash, place.clone(), |other| hasher.hash_one(&**other));
+            place
+        });
+        (shape, place)
+    }
+
+    /// Throws out shapes and places that nobody has any more, once there are many.
+    fn sweep(&mut self) {
+        if self.shapes.len() + self.places.len() < self.sweep_at {
             return;
         }
-        self.by_uid.insert(workload.uid.clone(), i);
-        if workload.network_mode == NetworkMode::Standard {
-            let addresses = self.networks.entry(workload.network.clone()).or_default();
-            for &ip in &workload.addresses {
-                let before = addresses.workloads.get(&canonical_ip(ip)).map(|&j| self.members[j].workload.tunnel);
-                match (before, workload.tunnel) {
-                    (None, _) | (Some(Tunnel::None), Tunnel::Hbone) => {
-                        addresses.workloads.insert(canonical_ip(ip), i);
-                    }
-                    (Some(_), _) => {}
+        let (mut shapes, mut places) = (HashMap::new(), HashMap::new());
+        for member in self.members.iter() {
+            shapes.entry(Arc::as_ptr(&member.shape)).or_insert_with(|| member.shape.clone());
+            places.entry(Arc::as_ptr(&member.place)).or_insert_with(|| member.place.clone());
+        }
+        self.sweep_at = 1024 + 2 * (shapes.len() + places.len());
+        let hasher = self.hasher.clone();
+        self.shapes = Table::new(FEW);
+        for shape in shapes.into_values() {
+            self.shapes.insert(hasher.hash_one(&*shape), shape, |other| hasher.hash_one(&**other));
+        }
+        self.places = Table::new(FEW);
+        for place in places.into_values() {
+            self.places.insert(hasher.hash_one(&*place), place, |other| hasher.hash_one(&**other));
+        }
+    }
+
+    fn note_addresses(&mut self, record: &Arc<Record>) {
+        if record.shape.network_mode != NetworkMode::Standard {
+            return;
+        }
+        let hasher = self.hasher.clone();
+        for ip in record.addresses() {
+            let hash = self.hash(&(&record.shape.network, ip));
+            if record.address(ip.is_ipv4()) == Some(ip) {
+                let table = if ip.is_ipv4() { &mut self.by_v4 } else { &mut self.by_v6 };
+                table.insert(hash, record.clone(), |other| {
+                    hasher.hash_one((&other.shape.network, other.address(ip.is_ipv4()).expect("it stands here by it")))
+                });
+            } else {
+                let entry = (ip, record.clone());
+                self.by_other.insert(hash, entry, |(at, other)| hasher.hash_one((&other.shape.network, *at)));
+            }
+        }
+    }
+
+    fn forget_addresses(&mut self, record: &Arc<Record>) {
+        for ip in record.addresses() {
+            let hash = self.hash(&(&record.shape.network, ip));
+            let table = if ip.is_ipv4() { &mut self.by_v4 } else { &mut self.by_v6 };
+            if table.remove(hash, |other| Arc::ptr_eq(other, record)).is_none() {
+                self.by_other.remove(hash, |(at, other)| *at == ip && Arc::ptr_eq(other, record));
+            }
+        }
+    }
+
+    fn set_local(&mut self, uid: &WorkloadUid, record: Option<&Arc<Record>>) {
+        let Some(node) = &self.local.node else { return };
+        let here = record.filter(|record| record.place.node.as_ref() == Some(node));
+        let at = self.local.pods.binary_search_by(|pod| pod.uid.cmp(uid));
+        if here.is_none() && at.is_err() {
+            return;
+        }
+        let local = Arc::make_mut(&mut self.local);
+        let pod = here.map(|record| LocalPod {
+            uid: uid.clone(),
+            addresses: record.addresses().collect(),
+            netns: None,
+            enrolment: match (record.shape.tunnel, record.shape.network_mode) {
+                (Tunnel::Hbone, _) => Enrolment::Enrolled,
+                (Tunnel::None, NetworkMode::HostNetwork) => Enrolment::HostNetwork,
+                (Tunnel::None, NetworkMode::Standard) => Enrolment::NotLabelled,
+            },
+        });
+        match (at, pod) {
+            (Ok(at), Some(pod)) => local.pods[at] = pod,
+            (Ok(at), None) => drop(local.pods.remove(at)),
+            (Err(at), Some(pod)) => local.pods.insert(at, pod),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Each service that someone joined or left is copied once.
+    fn move_members(&mut self, moved: Moves) {
+        for (name, Move { come, gone }) in moved.0 {
+            self.change_service(&name, |served| {
+                if !gone.is_empty() {
+                    served.members.retain(|member| !gone.contains(&Arc::as_ptr(member)));
+                }
+                served.members.extend(come);
+            });
+        }
+    }
+
+    fn set_service(&mut self, name: &ServiceName, service: Option<Service>) {
+        let hasher = self.hasher.clone();
+        if let Some(old) = self.service(name).cloned() {
+            for (network, vip) in &old.vips {
+                let hash = self.hash(&(network, canonical_ip(vip.addr())));
+                self.vips.remove(hash, |(n, at, of)| n == network && *at == canonical_ip(vip.addr()) && of == name);
+            }
+            if old.vips.iter().any(|(_, vip)| !is_exact(vip)) {
+                Arc::make_mut(&mut self.ranges).retain(|(_, _, of)| of != name);
+            }
+        }
+        if let Some(service) = &service {
+            for (network, vip) in &service.vips {
+                if is_exact(vip) {
+                    let entry = (network.clone(), canonical_ip(vip.addr()), name.clone());
+                    let hash = self.hash(&(network, entry.1));
+                    self.vips.insert(hash, entry, |(n, at, _)| hasher.hash_one((n, *at)));
+                } else {
+                    let ranges = Arc::make_mut(&mut self.ranges);
+                    ranges.push((network.clone(), *vip, name.clone()));
+                    ranges.sort_by(|a, b| (Reverse(a.1.prefix_len()), &a.2).cmp(&(Reverse(b.1.prefix_len()), &b.2)));
                 }
             }
         }
-        let expect = Arc::from([workload.identity()]);
-        self.members.push(Member { workload: Arc::new(workload), expect });
+        self.change_service(name, |served| served.service = service.map(Arc::new));
     }
 
-    fn add_service(&mut self, service: Service) {
-        let i = self.served.len();
-        if self.by_name.contains_key(&service.name) {
-            return;
-        }
-        self.by_name.insert(service.name.clone(), i);
-        for (network, vip) in &service.vips {
-            let addresses = self.networks.entry(network.clone()).or_default();
-            if vip.prefix_len() == vip.max_prefix_len() {
-                addresses.vips.entry(canonical_ip(vip.addr())).or_insert(i);
-            } else {
-                addresses.ranges.push((*vip, i));
-            }
-        }
-        let members = service.endpoints.iter().map(|endpoint| self.place(endpoint)).collect();
-        self.served.push(Served { service: Arc::new(service), members });
-    }
-
-    fn place(&self, endpoint: &Endpoint) -> Standing {
-        match &endpoint.workload {
-            Some(uid) => self.by_uid.get(uid).map_or(Standing::Unknown, |&i| Standing::Member(i)),
-            None => Standing::Outside,
+    fn change_service(&mut self, name: &ServiceName, change: impl FnOnce(&mut Served)) {
+        let hasher = self.hasher.clone();
+        let hash = self.hash(name);
+        let mut served = self
+            .services
+            .remove(hash, |served| served.name == *name)
+            .unwrap_or_else(|| Arc::new(Served { name: name.clone(), service: None, members: Vec::new() }));
+        change(Arc::make_mut(&mut served));
+        if served.service.is_some() || !served.members.is_empty() {
+            self.services.insert(hash, served, |served| hasher.hash_one(&served.name));
         }
     }
 }
+
+/// Who joins and leaves which service.
+#[derive(Default)]
+struct Moves(BTreeMap<ServiceName, Move>);
+
+#[derive(Default)]
+struct Move {
+    come: Vec<Arc<Record>>,
+    gone: HashSet<*const Record>,
+}
+
+impl Moves {
+    fn come(&mut self, record: &Arc<Record>) {
+        for membership in &record.shape.services {
+            self.0.entry(membership.service.clone()).or_default().come.push(record.clone());
+        }
+    }
+
+    fn gone(&mut self, record: &Arc<Record>) {
+        for membership in &record.shape.services {
+            let change = self.0.entry(membership.service.clone()).or_default();
+            // It may have come with this very change.
+            change.come.retain(|other| !Arc::ptr_eq(other, record));
+            change.gone.insert(Arc::as_ptr(record));
+        }
+    }
+}
+
+fn is_exact(vip: &IpNet) -> bool {
+    vip.prefix_len() == vip.max_prefix_len()
+}
+
+fn better(one: &Record, other: &Record) -> bool {
+    let outside = |record: &Record| record.shape.tunnel == Tunnel::None;
+    (outside(one), one.uid()) < (outside(other), other.uid())
+}
+
+#[cfg(test)]
+#[path = "world/tests.rs"]
+mod tests;

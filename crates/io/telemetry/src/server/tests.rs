@@ -90,7 +90,7 @@ fn admin(quits: Arc<AtomicU32>) -> Routes {
     let (subscriber, logging) = crate::logging::subscriber(LogFormat::Text, "info", io::sink).unwrap();
     std::mem::forget(subscriber);
     Routes::Admin(Arc::new(Admin {
-        config_dump: Box::new(|| serde_json::json!({ "workloads": [] })),
+        pages: vec![("/config_dump", Box::new(|| serde_json::json!({ "workloads": [] })))],
         logging,
         filtered: Box::new(|_| {}),
         readiness: Readiness::default(),

@@ -77,7 +77,6 @@ pub(super) fn service_from(resource: Named<'_>, wire: proto::Service) -> Result<
         vips: wire.addresses.iter().map(|vip| address_from(resource, vip)).collect::<Result<_, _>>()?,
         ports: wire.ports.iter().map(|port| port_from(resource, port)).collect::<Result<_, _>>()?,
         health_policy,
-        endpoints: Vec::new(),
         unsupported: beyond.reason(ours.unsupported),
     })
 }

@@ -1,7 +1,7 @@
 //! Manifests: what the API server prints is taken, what nobody meant is refused with its place.
 
 use proptest::prelude::*;
-use weir_model::{EndpointHealth, Health, HealthPolicy};
+use weir_model::{Health, HealthPolicy};
 
 use super::*;
 use crate::object::*;
@@ -52,7 +52,7 @@ fn what_kubectl_prints_is_taken_whole() {
     let [slice] = objects.endpoint_slices.as_slice() else { panic!("{objects:?}") };
     assert_eq!(slice.service.as_deref(), Some("ui"));
     let healths: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.health).collect();
-    assert_eq!(healths, [EndpointHealth::Ready, EndpointHealth::NotReady, EndpointHealth::Ready]);
+    assert_eq!(healths, [Health::Healthy, Health::Unhealthy, Health::Healthy]);
     assert_eq!((objects.namespaces.len(), objects.nodes.len()), (1, 1));
     assert_eq!(objects.namespaces[0].mode, Some(DataplaneMode::Ambient));
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use weir_model::{EndpointHealth, Namespace};
+use weir_model::{Health, Namespace};
 
 use crate::{
     known,
@@ -62,7 +62,7 @@ fn endpoint(reader: &mut Reader, at: &At<'_>, kind: AddressType, own: Option<&Na
             AddressType::V4 | AddressType::V6 => addresses.extend(of_family(reader, &at, kind)),
         }
     }
-    let health = fields.field("conditions").and_then(|at| conditions(reader, &at)).unwrap_or(EndpointHealth::Ready);
+    let health = fields.field("conditions").and_then(|at| conditions(reader, &at)).unwrap_or(Health::Healthy);
     let pod = fields.field("targetRef").and_then(|at| target(reader, &at, own));
     Some(SliceEndpoint { addresses, health, pod })
 }
@@ -76,13 +76,13 @@ fn of_family(reader: &mut Reader, at: &At<'_>, kind: AddressType) -> Option<IpAd
     }
 }
 
-fn conditions(reader: &mut Reader, at: &At<'_>) -> Option<EndpointHealth> {
+fn conditions(reader: &mut Reader, at: &At<'_>) -> Option<Health> {
     let fields = reader.fields(at, known::ENDPOINT_CONDITIONS)?;
     reader.boolean(fields.field("serving"));
     reader.boolean(fields.field("terminating"));
     match reader.boolean(fields.field("ready")) {
-        Some(false) => Some(EndpointHealth::NotReady),
-        Some(true) | None => Some(EndpointHealth::Ready),
+        Some(false) => Some(Health::Unhealthy),
+        Some(true) | None => Some(Health::Healthy),
     }
 }
 
