@@ -61,11 +61,11 @@ impl Peer {
     }
 
     /// Takes the next response: the short names of what is in it, and what it removes.
-    fn pull(&mut self) -> Option<(Vec<String>, Vec<String>)> {
+    fn pull(&mut self) -> Pulled {
         self.try_pull().expect("removals are remembered")
     }
 
-    fn try_pull(&mut self) -> Result<Option<(Vec<String>, Vec<String>)>, Behind> {
+    fn try_pull(&mut self) -> Result<Pulled, Behind> {
         let Some(response) = self.view.next(&self.table, self.most)? else { return Ok(None) };
         self.nonce = response.nonce;
         for name in &response.removed {
@@ -105,6 +105,9 @@ impl Peer {
     }
 }
 
+/// The short names of what came, and what was removed.
+type Pulled = Option<(Vec<String>, Vec<String>)>;
+
 fn request() -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { type_url: Kind::Address.type_url().to_owned(), ..DeltaDiscoveryRequest::default() }
 }
@@ -113,7 +116,7 @@ fn uid(name: &str) -> String {
     format!("Kubernetes//v1/Pod/default/{name}")
 }
 
-fn answer(names: &[&str], removed: &[&str]) -> Option<(Vec<String>, Vec<String>)> {
+fn answer(names: &[&str], removed: &[&str]) -> Pulled {
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
     Some((texts(names), texts(removed)))
 }
