@@ -132,6 +132,11 @@ fn workload(w: &Workload) -> Value {
         "clusterId": w.cluster.as_str(),
         "node": w.node.as_ref().map(|n| n.as_str()),
         "status": match w.health { Health::Healthy => "Healthy", Health::Unhealthy => "Unhealthy" },
+        "services": w.services.iter().map(|own| json!({
+            "service": own.service.to_string(),
+            "ports": own.ports.iter().map(|(port, own)| json!({ "service": port.number(), "target": own.number() }))
+                .collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
         "locality": { "region": &*w.locality.region, "zone": &*w.locality.zone, "subzone": &*w.locality.subzone },
     })
 }
@@ -143,12 +148,5 @@ fn service(s: &Service) -> Value {
         "hostname": s.name.hostname.as_str(),
         "vips": s.vips.iter().map(|(network, net)| format!("{network}/{net}")).collect::<Vec<_>>(),
         "ports": s.ports.iter().map(|p| p.port.number()).collect::<Vec<_>>(),
-        "endpoints": s.endpoints.iter().map(|e| json!({
-            "workloadUid": e.workload.as_ref().map(|w| w.as_str()),
-            "addresses": e.addresses,
-            "ports": e.ports.iter().map(|(port, own)| json!({ "service": port.number(), "target": own.number() }))
-                .collect::<Vec<_>>(),
-            "ready": matches!(e.health, weir_model::EndpointHealth::Ready),
-        })).collect::<Vec<_>>(),
     })
 }

@@ -226,8 +226,8 @@ fn claimed_service(worker: &Worker, hostname: Hostname, permit: &Permit) -> Opti
     let namespace = hostname.as_str().split('.').nth(1)?.parse().ok()?;
     let world = worker.shared.world.load();
     let service = world.service(&ServiceName { namespace, hostname })?;
-    let ours = &permit.destination().uid;
-    service.endpoints.iter().any(|e| e.workload.as_ref() == Some(ours)).then(|| service.clone())
+    let ours = &permit.destination().services;
+    ours.iter().any(|own| own.service == service.name).then(|| service.clone())
 }
 
 fn subject(pod: &Pod, permit: &Permit) -> Subject {

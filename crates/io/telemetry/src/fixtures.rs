@@ -38,6 +38,5 @@ pub(crate) fn service(short_name: &str, namespace: &str) -> Service {
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
         unsupported: None,
-        endpoints: Vec::new(),
     }
 }

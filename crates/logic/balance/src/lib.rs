@@ -1,31 +1,30 @@
-//! Which endpoint: health first, then the best locality, then a fair draw.
+//! Which endpoint: of those whose health will do the best locality, then a fair draw.
 //!
 //! In: endpoints, a rank for each, and a source of randomness. Out: one of them, or none. It never allocates, and draws
 //! one random number only when there is a choice.
 
 use rand::Rng;
-use weir_model::{EndpointHealth, HealthPolicy};
+use weir_model::{Health, HealthPolicy};
 
 /// How near an endpoint is, lowest first. All alike until a service asks for locality.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance(pub u8);
 
-/// How good an endpoint is. Field order is the precedence, and the least is the best.
+/// How good an endpoint is: the least is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
-    unready: bool,
     distance: Distance,
 }
 
 impl Rank {
-    /// The rank of an endpoint, or none if the service does not want endpoints of its health.
-    pub fn of(health: EndpointHealth, policy: HealthPolicy, distance: Distance) -> Option<Self> {
+    /// The rank of an endpoint, or none if the service does not want endpoints of its health. A service that wants all
+    /// makes no difference between them, as Kubernetes makes none.
+    pub fn of(health: Health, policy: HealthPolicy, distance: Distance) -> Option<Self> {
         match (health, policy) {
-            (EndpointHealth::Ready, HealthPolicy::OnlyReady | HealthPolicy::All) => {
-                Some(Self { unready: false, distance })
+            (Health::Healthy, HealthPolicy::OnlyReady) | (Health::Healthy | Health::Unhealthy, HealthPolicy::All) => {
+                Some(Self { distance })
             }
-            (EndpointHealth::NotReady, HealthPolicy::All) => Some(Self { unready: true, distance }),
-            (EndpointHealth::NotReady, HealthPolicy::OnlyReady) => None,
+            (Health::Unhealthy, HealthPolicy::OnlyReady) => None,
         }
     }
 }
@@ -57,10 +56,10 @@ mod tests {
 
     use super::*;
 
-    const READY: EndpointHealth = EndpointHealth::Ready;
-    const NOT: EndpointHealth = EndpointHealth::NotReady;
+    const READY: Health = Health::Healthy;
+    const NOT: Health = Health::Unhealthy;
 
-    fn drawn(endpoints: &[(EndpointHealth, u8)], policy: HealthPolicy, rounds: usize) -> Vec<usize> {
+    fn drawn(endpoints: &[(Health, u8)], policy: HealthPolicy, rounds: usize) -> Vec<usize> {
         let mut rng = SmallRng::seed_from_u64(7);
         let mut counts = vec![0; endpoints.len()];
         for _ in 0..rounds {
@@ -79,7 +78,8 @@ mod tests {
             (vec![(NOT, 0)], HealthPolicy::OnlyReady, vec![false]),
             (vec![(NOT, 0)], HealthPolicy::All, vec![true]),
             (vec![(NOT, 0), (READY, 0)], HealthPolicy::OnlyReady, vec![false, true]),
-            (vec![(NOT, 0), (READY, 9)], HealthPolicy::All, vec![false, true]),
+            (vec![(NOT, 0), (READY, 9)], HealthPolicy::All, vec![true, false]),
+            (vec![(NOT, 0), (READY, 0)], HealthPolicy::All, vec![true, true]),
             (vec![(READY, 1), (READY, 0), (READY, 0)], HealthPolicy::OnlyReady, vec![false, true, true]),
         ] {
             let chosen: Vec<bool> = drawn(&endpoints, policy, 64).iter().map(|count| *count > 0).collect();

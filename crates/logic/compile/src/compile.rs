@@ -1,5 +1,7 @@
 //! The objects of a folder to the mesh.
 
+use std::collections::BTreeMap;
+
 use weir_manifest::Objects;
 use weir_world::Mesh;
 
@@ -9,7 +11,7 @@ use crate::{
     workload::{self, Surroundings},
 };
 
-/// The mesh that the objects describe, workloads and services in the order they were declared.
+/// The mesh that the objects describe, workloads by uid, services in the order they were declared.
 pub fn compile(objects: &Objects, settings: &Settings) -> Mesh {
     let around = Surroundings {
         modes: objects.namespaces.iter().filter_map(|one| Some((one.name.clone(), one.mode?))).collect(),
@@ -18,9 +20,17 @@ pub fn compile(objects: &Objects, settings: &Settings) -> Mesh {
     let backends = Backends::new(settings, &objects.pods, &objects.endpoint_slices);
     let pods = || objects.pods.iter().filter(|pod| workload::exists(pod));
     let local = pods().filter(|pod| pod.node.is_some() && pod.node == settings.node);
+    let workload = |pod| {
+        let workload = workload::workload(settings, &around, pod);
+        (workload.uid.clone(), workload)
+    };
+    let mut workloads: BTreeMap<_, _> = pods().map(workload).collect();
+    for service in &objects.services {
+        backends.place(settings, service, &mut workloads);
+    }
     Mesh {
-        workloads: pods().map(|pod| workload::workload(settings, &around, pod)).collect(),
-        services: objects.services.iter().map(|one| service::service(settings, &backends, one)).collect(),
+        workloads: workloads.into_values().collect(),
+        services: objects.services.iter().map(|one| service::service(settings, one)).collect(),
         policies: Vec::new(),
         local_pods: local.map(|pod| workload::local_pod(settings, &around, pod)).collect(),
     }

@@ -1,4 +1,4 @@
-//! Services and their endpoints.
+//! Services, and who stands behind them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,11 +7,12 @@ use std::{
 
 use ipnet::IpNet;
 use weir_manifest::{
-    Backing, EndpointSliceObject, PodObject, ServiceObject, ServicePortObject, SliceEndpoint, TargetPort,
+    Backing, EndpointHealth, EndpointSliceObject, PodObject, ServiceObject, ServicePortObject, SliceEndpoint,
+    TargetPort,
 };
 use weir_model::{
-    AppProtocol, Endpoint, EndpointHealth, Health, HealthPolicy, Namespace, NetworkMode, Port, Service, ServiceName,
-    ServicePort,
+    AppProtocol, HealthPolicy, Membership, Namespace, NetworkMode, Port, Service, ServiceName, ServicePort, Workload,
+    WorkloadUid,
 };
 
 use crate::{Settings, workload};
@@ -19,7 +20,7 @@ use crate::{Settings, workload};
 /// Ports whose servers speak first or otherwise are no HTTP, when nothing is said: SMTP, DNS, MySQL, MongoDB. As Istio has them.
 const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
 
-/// What endpoints are made of.
+/// What stands behind services.
 pub(crate) struct Backends<'o> {
     /// Pods the mesh knows, by namespace.
     pods: HashMap<&'o Namespace, Vec<&'o PodObject>>,
@@ -46,51 +47,61 @@ impl<'o> Backends<'o> {
         backends
     }
 
-    /// The endpoints of a service: of its slices when it has any, else of the pods its selector selects.
-    fn endpoints(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
+    /// Puts workloads behind a service: those of its slices when it has any, else the pods its selector selects.
+    /// Endpoints that are no pods become workloads of their own.
+    pub(crate) fn place(
+        &self,
+        settings: &Settings,
+        service: &ServiceObject,
+        workloads: &mut BTreeMap<WorkloadUid, Workload>,
+    ) {
         if service.backing == Backing::ExternalName {
-            return Vec::new();
+            return;
         }
         match self.slices.get(&(&service.namespace, &*service.name)) {
-            Some(slices) => self.sliced(settings, service, slices),
-            None => self.selected(settings, service),
+            Some(slices) => self.sliced(settings, service, slices, workloads),
+            None => self.selected(settings, service, workloads),
         }
     }
 
-    fn selected(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
+    fn selected(&self, settings: &Settings, service: &ServiceObject, workloads: &mut BTreeMap<WorkloadUid, Workload>) {
         if service.selector.is_empty() {
-            return Vec::new();
+            return;
         }
         let pods = self.pods.get(&service.namespace).into_iter().flatten();
         let selects =
             |pod: &&&PodObject| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-        pods.filter(selects).map(|pod| selected_endpoint(settings, service, pod)).collect()
+        for pod in pods.filter(selects) {
+            if let Some(workload) = workloads.get_mut(&workload::uid(settings, &pod.namespace, &pod.name)) {
+                join(workload, name(settings, service), selected_ports(service, pod));
+            }
+        }
     }
 
-    fn sliced(&self, settings: &Settings, service: &ServiceObject, slices: &[&EndpointSliceObject]) -> Vec<Endpoint> {
-        type Place = (Vec<IpAddr>, Vec<(Port, Port)>);
-        // An endpoint may stand in two slices while it moves from one to the other.
-        let mut endpoints: BTreeMap<Place, Endpoint> = BTreeMap::new();
+    fn sliced(
+        &self,
+        settings: &Settings,
+        service: &ServiceObject,
+        slices: &[&EndpointSliceObject],
+        workloads: &mut BTreeMap<WorkloadUid, Workload>,
+    ) {
         for slice in slices {
             let ports = slice_ports(service, slice);
-            for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty()) {
-                let pod = match self.pod_of(endpoint) {
-                    Ok(pod) => pod,
-                    Err(Gone) => continue,
+            for endpoint in &slice.endpoints {
+                let (Some(ip), Ok(pod)) = (endpoint.addresses.first(), self.pod_of(endpoint)) else { continue };
+                let workload = match pod {
+                    Some(pod) => workloads.get_mut(&workload::uid(settings, &pod.namespace, &pod.name)),
+                    None => {
+                        let made = workload::of_slice(settings, slice, service, endpoint, *ip);
+                        Some(workloads.entry(made.uid.clone()).or_insert(made))
+                    }
                 };
-                let place = (endpoint.addresses.clone(), ports.clone());
-                let entry = endpoints.entry(place).or_insert_with(|| Endpoint {
-                    workload: pod.map(|pod| workload::uid(settings, &pod.namespace, &pod.name)),
-                    addresses: endpoint.addresses.clone(),
-                    ports: ports.clone(),
-                    health: endpoint.health,
-                });
-                if endpoint.health == EndpointHealth::Ready {
-                    entry.health = EndpointHealth::Ready;
+                let wanted = endpoint.health == EndpointHealth::Ready || service.health_policy == HealthPolicy::All;
+                if let Some(workload) = workload.filter(|_| wanted) {
+                    join(workload, name(settings, service), ports.clone());
                 }
             }
         }
-        endpoints.into_values().collect()
     }
 
     /// The pod an endpoint is, if it is one. An endpoint that names a pod which is gone, or has another address by now,
@@ -116,9 +127,7 @@ impl<'o> Backends<'o> {
 struct Gone;
 
 /// The service as the mesh knows it.
-pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &ServiceObject) -> Service {
-    let hostname = format!("{}.{}.svc.{}", object.name, object.namespace, settings.cluster_domain);
-    let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
+pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
     let mut vips: Vec<_> = Vec::new();
     for ip in object.cluster_ips.iter().chain(&object.external_ips) {
         let vip = (settings.network.clone(), IpNet::from(*ip));
@@ -127,14 +136,37 @@ pub(crate) fn service(settings: &Settings, backends: &Backends<'_>, object: &Ser
         }
     }
     Service {
-        name: ServiceName { namespace: object.namespace.clone(), hostname },
+        name: name(settings, object),
         short_name: object.name.clone(),
         vips,
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
         unsupported: None,
-        endpoints: backends.endpoints(settings, object),
     }
+}
+
+fn name(settings: &Settings, object: &ServiceObject) -> ServiceName {
+    let hostname = format!("{}.{}.svc.{}", object.name, object.namespace, settings.cluster_domain);
+    let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
+    ServiceName { namespace: object.namespace.clone(), hostname }
+}
+
+/// Behind the service, with these ports besides those it has there already.
+fn join(workload: &mut Workload, service: ServiceName, ports: Vec<(Port, Port)>) {
+    let at = match workload.services.binary_search_by(|own| own.service.cmp(&service)) {
+        Ok(at) => at,
+        Err(at) => {
+            workload.services.insert(at, Membership { service, ports: Vec::new() });
+            at
+        }
+    };
+    let own = &mut workload.services[at].ports;
+    for (port, target) in ports {
+        if !own.iter().any(|(known, _)| *known == port) {
+            own.push((port, target));
+        }
+    }
+    own.sort();
 }
 
 fn service_port(port: &ServicePortObject) -> ServicePort {
@@ -159,22 +191,13 @@ fn protocol(port: &ServicePortObject) -> AppProtocol {
     }
 }
 
-fn selected_endpoint(settings: &Settings, service: &ServiceObject, pod: &PodObject) -> Endpoint {
+fn selected_ports(service: &ServiceObject, pod: &PodObject) -> Vec<(Port, Port)> {
     let target = |port: &ServicePortObject| match &port.target {
         TargetPort::Number(number) => Some((port.port, *number)),
         // Each pod has its own port of that name, or none.
         TargetPort::Name(name) => pod.ports.iter().find(|own| own.name == *name).map(|own| (port.port, own.port)),
     };
-    let health = match (pod.health, service.health_policy) {
-        (Health::Healthy, _) | (Health::Unhealthy, HealthPolicy::All) => EndpointHealth::Ready,
-        (Health::Unhealthy, HealthPolicy::OnlyReady) => EndpointHealth::NotReady,
-    };
-    Endpoint {
-        workload: Some(workload::uid(settings, &pod.namespace, &pod.name)),
-        addresses: pod.addresses.clone(),
-        ports: service.ports.iter().filter_map(target).collect(),
-        health,
-    }
+    service.ports.iter().filter_map(target).collect()
 }
 
 /// A slice's ports stand for the service's ports of the same name.

@@ -1,10 +1,13 @@
 //! Pods to workloads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use weir_manifest::{DataplaneMode, Labels, PodObject, Sidecar};
+use weir_manifest::{
+    DataplaneMode, EndpointHealth, EndpointSliceObject, Labels, PodObject, ServiceObject, Sidecar, SliceEndpoint,
+};
 use weir_model::{
-    Enrolment, LocalPod, Locality, Namespace, NetworkMode, NodeName, Tunnel, Workload, WorkloadKind, WorkloadUid,
+    Enrolment, Health, LocalPod, Locality, Namespace, NetworkMode, NodeName, Tunnel, Workload, WorkloadKind,
+    WorkloadUid,
 };
 
 use crate::Settings;
@@ -73,6 +76,44 @@ pub(crate) fn workload(settings: &Settings, around: &Surroundings, pod: &PodObje
         policies: Vec::new(),
         unsupported: None,
         workload_name,
+    }
+}
+
+/// An endpoint of a slice that is no pod: a workload of its own, outside the mesh. Its uid is Istio's for it.
+pub(crate) fn of_slice(
+    settings: &Settings,
+    slice: &EndpointSliceObject,
+    service: &ServiceObject,
+    endpoint: &SliceEndpoint,
+    ip: IpAddr,
+) -> Workload {
+    let (cluster, namespace) = (&settings.cluster, &slice.namespace);
+    let uid = format!("{cluster}/discovery.k8s.io/EndpointSlice/{namespace}/{}/{ip}", slice.name);
+    Workload {
+        uid: uid.parse().expect("cluster, namespace and slice name are visible ASCII and short"),
+        incarnation: "".into(),
+        name: slice.name.clone(),
+        namespace: namespace.clone(),
+        trust_domain: settings.trust_domain.clone(),
+        service_account: "default".parse().expect("a label"),
+        addresses: endpoint.addresses.clone(),
+        network: settings.network.clone(),
+        tunnel: Tunnel::None,
+        network_mode: NetworkMode::Standard,
+        node: None,
+        locality: Locality::default(),
+        health: match endpoint.health {
+            EndpointHealth::Ready => Health::Healthy,
+            EndpointHealth::NotReady => Health::Unhealthy,
+        },
+        cluster: cluster.clone(),
+        kind: WorkloadKind::Pod,
+        workload_name: service.name.clone(),
+        canonical_name: service.name.clone(),
+        canonical_revision: "latest".into(),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
     }
 }
 

@@ -14,8 +14,8 @@ mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
-    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, Ignored, Labels, NamespaceObject, NodeObject, Object,
-    ObjectKey, Objects, Owner, Phase, PodObject, PolicyObject, ServiceObject, ServicePortObject, Sidecar,
-    SliceEndpoint, SlicePort, TargetPort, WhyIgnored,
+    Backing, ContainerPort, DataplaneMode, EndpointHealth, EndpointSliceObject, Ignored, Labels, NamespaceObject,
+    NodeObject, Object, ObjectKey, Objects, Owner, Phase, PodObject, PolicyObject, ServiceObject, ServicePortObject,
+    Sidecar, SliceEndpoint, SlicePort, TargetPort, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};

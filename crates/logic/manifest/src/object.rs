@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
-use weir_model::{
-    EndpointHealth, Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount,
-};
+use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount};
 
 use crate::error::{ObjectRef, Origin};
 
@@ -203,6 +201,15 @@ impl ServiceObject {
     pub fn object(&self) -> ObjectRef {
         object("Service", &self.namespace, &self.name)
     }
+}
+
+/// Whether an endpoint of a slice takes new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointHealth {
+    /// Condition `ready`, or nothing is said.
+    Ready,
+    /// Not ready.
+    NotReady,
 }
 
 /// One endpoint of a slice.

@@ -17,5 +17,5 @@ pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
 };
 pub use policy::{Policy, PolicyName, PolicyScope};
-pub use service::{AppProtocol, Endpoint, EndpointHealth, HealthPolicy, Service, ServicePort};
+pub use service::{AppProtocol, HealthPolicy, Service, ServicePort};
 pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};

@@ -1,10 +1,10 @@
-//! Services: an address many workloads stand behind.
+//! Services: an address many workloads stand behind. Which ones, the workloads say.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Network, Port, ServiceName, WorkloadUid};
+use crate::{Network, Port, ServiceName};
 
 /// What a service port says it speaks. Kubernetes `appProtocol` or the port name's prefix, as Istio reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,34 +36,12 @@ pub struct ServicePort {
     pub target: Option<Port>,
 }
 
-/// Whether an endpoint takes new connections of this service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndpointHealth {
-    /// Ready, or the service publishes addresses that are not.
-    Ready,
-    /// Not ready.
-    NotReady,
-}
-
-/// One workload behind a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The workload, if the mesh knows one at the endpoint's addresses.
-    pub workload: Option<WorkloadUid>,
-    /// The endpoint's addresses, canonical.
-    pub addresses: Vec<IpAddr>,
-    /// Service port to the workload's own port. Each service has its own view: one pod may serve two services differently.
-    pub ports: Vec<(Port, Port)>,
-    /// Whether it takes new connections.
-    pub health: EndpointHealth,
-}
-
-/// Which endpoints may be chosen at all. `publishNotReadyAddresses` belongs to one service alone.
+/// Which workloads behind a service may be chosen at all. `publishNotReadyAddresses` belongs to one service alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HealthPolicy {
-    /// Only those that are ready.
+    /// Only those that are healthy.
     OnlyReady,
-    /// All of them. `spec.publishNotReadyAddresses: true`.
+    /// All of them, each as likely as the other. `spec.publishNotReadyAddresses: true`.
     All,
 }
 
@@ -78,10 +56,8 @@ pub struct Service {
     pub vips: Vec<(Network, IpNet)>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// Which endpoints may be chosen.
+    /// Which of the workloads behind it may be chosen.
     pub health_policy: HealthPolicy,
-    /// The workloads behind it.
-    pub endpoints: Vec<Endpoint>,
     /// What its source says of it that this version cannot do: it is not reached, for this reason.
     pub unsupported: Option<Arc<str>>,
 }

@@ -7,11 +7,11 @@ use std::{
 
 use rand::Rng;
 use weir_balance::{Distance, Rank, pick};
-use weir_model::{Endpoint, OrigDst, Port, Service, SpiffeId, Tunnel, Workload, WorkloadUid};
+use weir_model::{OrigDst, Port, Service, SpiffeId, Tunnel, Workload, WorkloadUid};
 
 use crate::{
     refusal::Refusal,
-    world::{Member, Served, Standing, World},
+    world::{Member, World},
 };
 
 /// Where a pod of the mesh takes HBONE. `ISTIO_HBONE` of ztunnel's ports.
@@ -69,9 +69,9 @@ impl World {
             return Err(Refusal::SourceNotEnrolled(source.uid.clone()));
         }
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
-        if let Some(served) = self.served_at(&source.network, dst.ip()) {
-            let (target, member) = self.choose(served, source, dst.ip(), port, rng)?;
-            return lead(target, member, Some(served.service.clone()));
+        if let Some(service) = self.served_at(&source.network, dst.ip()) {
+            let (target, member) = self.choose(service, source, dst.ip(), port, rng)?;
+            return lead(target, member, Some(service.clone()));
         }
         lead(dst, self.member_at(&source.network, dst.ip()), None)
     }
@@ -79,41 +79,35 @@ impl World {
     /// An endpoint of the service, of the family that was asked for and in the source's network.
     fn choose(
         &self,
-        served: &Served,
+        service: &Arc<Service>,
         source: &Workload,
         vip: IpAddr,
         port: Port,
         rng: &mut impl Rng,
     ) -> Result<(SocketAddr, Option<&Member>), Refusal> {
-        let service = &served.service;
         if !service.ports.iter().any(|own| own.port == port) {
             return Err(Refusal::UnknownPort { service: service.name.clone(), port });
         }
-        let rank = |(endpoint, standing): &(&Endpoint, Standing)| {
-            let reachable = match standing {
-                Standing::Member(_) => {
-                    self.standing(*standing).is_some_and(|member| member.workload.network == source.network)
-                }
-                // Whoever has that address by now, it is not who the endpoint means.
-                Standing::Unknown => false,
-                Standing::Outside => true,
-            };
-            (reachable && target(endpoint, vip, port).is_some())
-                .then(|| Rank::of(endpoint.health, service.health_policy, Distance::default()))
-                .flatten()
+        let rank = |member: &&Member| {
+            let workload = &member.workload;
+            let reachable = workload.network == source.network && target(service, workload, vip, port).is_some();
+            reachable.then(|| Rank::of(workload.health, service.health_policy, Distance::default())).flatten()
         };
         let none = || Refusal::NoEndpoint { service: service.name.clone(), port, address: vip };
-        let (endpoint, standing) = pick(self.endpoints(served), rank, rng).ok_or_else(none)?;
-        let target = target(endpoint, vip, port).ok_or_else(none)?;
-        // An endpoint that names no workload may still stand at a workload's address.
-        Ok((target, self.standing(standing).or_else(|| self.member_at(&source.network, target.ip()))))
+        let member = pick(self.behind(&service.name), rank, rng).ok_or_else(none)?;
+        let target = target(service, &member.workload, vip, port).ok_or_else(none)?;
+        // What stands behind a service outside the mesh may still stand at the address of a pod in it.
+        let owner = self.member_at(&source.network, target.ip());
+        Ok((target, owner.filter(|owner| owner.workload.tunnel == Tunnel::Hbone).or(Some(member))))
     }
 }
 
-/// Where an endpoint takes the service's port, over the family of the address that was asked for.
-fn target(endpoint: &Endpoint, vip: IpAddr, port: Port) -> Option<SocketAddr> {
-    let ip = endpoint.addresses.iter().find(|ip| ip.is_ipv4() == vip.is_ipv4())?;
-    let (_, own) = endpoint.ports.iter().find(|(service, _)| *service == port)?;
+/// Where a workload takes the service's port, over the family of the address that was asked for.
+fn target(service: &Service, workload: &Workload, vip: IpAddr, port: Port) -> Option<SocketAddr> {
+    let ip = workload.addresses.iter().find(|ip| ip.is_ipv4() == vip.is_ipv4())?;
+    let membership = workload.services.iter().find(|own| own.service == service.name)?;
+    let own = membership.ports.iter().find(|(asked, _)| *asked == port).map(|(_, own)| *own);
+    let own = own.or_else(|| service.ports.iter().find(|own| own.port == port)?.target)?;
     Some(SocketAddr::new(*ip, own.number()))
 }
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weir_model::{
-    AppProtocol, Endpoint, EndpointHealth, Health, HealthPolicy, Locality, Network, NetworkMode, Port, Service,
+    AppProtocol, Health, HealthPolicy, Locality, Membership, Network, NetworkMode, Port, Service, ServiceName,
     ServicePort, Tunnel, Workload, WorkloadKind, WorkloadUid,
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn port(number: u16) -> Port {
+pub(crate) fn port(number: u16) -> Port {
     Port::new(number).unwrap()
 }
 
@@ -56,14 +56,10 @@ pub(crate) fn workload(name: &str, octet: u8, tunnel: Tunnel) -> Workload {
     }
 }
 
-/// A service of port 80, its endpoints by workload, addresses, own port and health.
-pub(crate) fn service(
-    name: &str,
-    vips: &[&str],
-    endpoints: &[(Option<&str>, &[&str], u16, EndpointHealth)],
-) -> Service {
+/// A service of ports 80 and 81.
+pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
     Service {
-        name: format!("ns/{name}.ns.svc.cluster.local").parse().unwrap(),
+        name: service_name(name),
         short_name: name.into(),
         vips: vips.iter().map(|vip| (network(""), vip.parse().unwrap())).collect(),
         ports: [80, 81]
@@ -76,16 +72,27 @@ pub(crate) fn service(
             .into(),
         health_policy: HealthPolicy::OnlyReady,
         unsupported: None,
-        endpoints: endpoints
-            .iter()
-            .map(|(workload, addresses, own, health)| Endpoint {
-                workload: workload.map(uid),
-                addresses: addresses.iter().map(|address| ip(address)).collect(),
-                ports: vec![(port(80), port(*own))],
-                health: *health,
-            })
-            .collect(),
     }
+}
+
+pub(crate) fn service_name(name: &str) -> ServiceName {
+    format!("ns/{name}.ns.svc.cluster.local").parse().unwrap()
+}
+
+/// The workload, behind services too, each with its own port for their port 80.
+pub(crate) fn behind(mut workload: Workload, services: &[(&str, u16)]) -> Workload {
+    let membership =
+        |(name, own): &(&str, u16)| Membership { service: service_name(name), ports: vec![(port(80), port(*own))] };
+    workload.services.extend(services.iter().map(membership));
+    workload.services.sort();
+    workload
+}
+
+/// An endpoint that is no pod, at these addresses.
+pub(crate) fn endpoint(name: &str, addresses: &[&str], services: &[(&str, u16)]) -> Workload {
+    let uid = format!("Kubernetes/discovery.k8s.io/EndpointSlice/ns/{name}/{}", addresses[0]);
+    let addresses = addresses.iter().map(|address| ip(address)).collect();
+    behind(Workload { uid: uid.parse().unwrap(), addresses, ..workload(name, 0, Tunnel::None) }, services)
 }
 
 pub(crate) fn mesh() -> Mesh {
@@ -93,61 +100,32 @@ pub(crate) fn mesh() -> Mesh {
     let twin = Workload { uid: uid("h2"), name: "h2".into(), ..host.clone() };
     let far = Workload { network: network("far"), ..workload("far", 9, Tunnel::Hbone) };
     let sick = Workload { health: Health::Unhealthy, ..workload("sick", 4, Tunnel::Hbone) };
-    let ready = EndpointHealth::Ready;
-    let not = EndpointHealth::NotReady;
-    let ab = ["10.0.0.2", "fd00::2"];
     Mesh {
         workloads: vec![
             workload("a", 1, Tunnel::Hbone),
-            workload("b", 2, Tunnel::Hbone),
-            workload("c", 3, Tunnel::None),
-            sick,
+            behind(workload("b", 2, Tunnel::Hbone), &[("mesh", 8080), ("reserved", 15008), ("narrow", 8080)]),
+            behind(workload("c", 3, Tunnel::None), &[("plain", 8080), ("wide", 8080)]),
+            behind(sick, &[("mesh", 1), ("sick", 8080)]),
             host,
-            twin,
-            far,
+            behind(twin, &[("host", 8080)]),
+            behind(far, &[("far", 8080)]),
+            endpoint("outside", &["192.0.2.1", "2001:db8::1"], &[("outside", 8080)]),
+            endpoint("unnamed", &["10.0.0.2", "fd00::2"], &[("unnamed", 8080)]),
+            endpoint("four", &["192.0.2.4"], &[("four", 8080)]),
         ],
         services: vec![
-            service(
-                "mesh",
-                &["10.96.0.1/32", "fd00:96::1/128"],
-                &[(Some("b"), &ab, 8080, ready), (Some("sick"), &["10.0.0.4", "fd00::4"], 1, not)],
-            ),
-            service(
-                "plain",
-                &["10.96.0.2/32", "fd00:96::2/128"],
-                &[(Some("c"), &["10.0.0.3", "fd00::3"], 8080, ready)],
-            ),
-            service(
-                "host",
-                &["10.96.0.3/32", "fd00:96::3/128"],
-                &[(Some("h2"), &["10.0.0.100", "fd00::100"], 8080, ready)],
-            ),
-            service(
-                "sick",
-                &["10.96.0.4/32", "fd00:96::4/128"],
-                &[(Some("sick"), &["10.0.0.4", "fd00::4"], 8080, not)],
-            ),
-            service("four", &["10.96.0.5/32", "fd00:96::5/128"], &[(Some("b"), &["10.0.0.2"], 8080, ready)]),
-            service(
-                "gone",
-                &["10.96.0.6/32", "fd00:96::6/128"],
-                &[(Some("nobody"), &["10.0.0.2", "fd00::2"], 8080, ready)],
-            ),
-            service(
-                "outside",
-                &["10.96.0.7/32", "fd00:96::7/128"],
-                &[(None, &["192.0.2.1", "2001:db8::1"], 8080, ready)],
-            ),
-            service("unnamed", &["10.96.0.8/32", "fd00:96::8/128"], &[(None, &ab, 8080, ready)]),
-            service(
-                "far",
-                &["10.96.0.9/32", "fd00:96::9/128"],
-                &[(Some("far"), &["10.0.0.9", "fd00::9"], 8080, ready)],
-            ),
-            service("reserved", &["10.96.0.10/32", "fd00:96::10/128"], &[(Some("b"), &ab, 15008, ready)]),
-            service("wide", &["172.16.0.0/12", "fd01::/16"], &[(Some("c"), &["10.0.0.3", "fd00::3"], 8080, ready)]),
-            service("narrow", &["172.16.1.0/24", "fd01:1::/32"], &[(Some("b"), &ab, 8080, ready)]),
-            service("exact", &["172.16.1.1/32", "fd01:1::1/128"], &[]),
+            service("mesh", &["10.96.0.1/32", "fd00:96::1/128"]),
+            service("plain", &["10.96.0.2/32", "fd00:96::2/128"]),
+            service("host", &["10.96.0.3/32", "fd00:96::3/128"]),
+            service("sick", &["10.96.0.4/32", "fd00:96::4/128"]),
+            service("four", &["10.96.0.5/32", "fd00:96::5/128"]),
+            service("outside", &["10.96.0.7/32", "fd00:96::7/128"]),
+            service("unnamed", &["10.96.0.8/32", "fd00:96::8/128"]),
+            service("far", &["10.96.0.9/32", "fd00:96::9/128"]),
+            service("reserved", &["10.96.0.10/32", "fd00:96::10/128"]),
+            service("wide", &["172.16.0.0/12", "fd01::/16"]),
+            service("narrow", &["172.16.1.0/24", "fd01:1::/32"]),
+            service("exact", &["172.16.1.1/32", "fd01:1::1/128"]),
         ],
         local_pods: Vec::new(),
         policies: Vec::new(),

@@ -5,8 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, net::IpAddr, sync::Arc};
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use weir_model::{
-    Endpoint, LocalPod, Network, NetworkMode, Service, ServiceName, SpiffeId, Tunnel, Workload, WorkloadUid,
-    canonical_ip,
+    LocalPod, Network, NetworkMode, Service, ServiceName, SpiffeId, Tunnel, Workload, WorkloadUid, canonical_ip,
 };
 
 use crate::mesh::Mesh;
@@ -19,7 +18,9 @@ pub struct World {
     members: Vec<Member>,
     by_uid: Map<WorkloadUid, usize>,
     networks: Map<Network, Addresses>,
-    served: Vec<Served>,
+    served: Vec<Arc<Service>>,
+    /// Who stands behind a service.
+    behind: Map<ServiceName, Vec<usize>>,
     by_name: Map<ServiceName, usize>,
     local_pods: Vec<LocalPod>,
 }
@@ -29,25 +30,6 @@ pub struct World {
 pub(crate) struct Member {
     pub(crate) workload: Arc<Workload>,
     pub(crate) expect: Arc<[SpiffeId]>,
-}
-
-/// A service, and for each of its endpoints the workload that stands there.
-#[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) service: Arc<Service>,
-    /// As many as `service.endpoints`.
-    members: Vec<Standing>,
-}
-
-/// Which workload an endpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// This one.
-    Member(usize),
-    /// It names one that the mesh does not know.
-    Unknown,
-    /// It names none.
-    Outside,
 }
 
 /// What the addresses of one network mean.
@@ -90,12 +72,12 @@ impl World {
 
     /// The service of that name.
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.by_name.get(name).map(|&i| &self.served[i].service)
+        self.by_name.get(name).map(|&i| &self.served[i])
     }
 
     /// The service that has the address in the network: exactly, or else in its longest range.
     pub fn service_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Service>> {
-        self.served_at(network, ip).map(|served| &served.service)
+        self.served_at(network, ip)
     }
 
     /// All workloads, in the order they were delivered.
@@ -105,7 +87,7 @@ impl World {
 
     /// All services, in the order they were delivered.
     pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
-        self.served.iter().map(|served| &served.service)
+        self.served.iter()
     }
 
     /// The pods of this node.
@@ -122,26 +104,16 @@ impl World {
         Some(&self.members[i])
     }
 
-    pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<&Served> {
+    pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Service>> {
         let addresses = self.networks.get(network)?;
         let ip = canonical_ip(ip);
         let range = || addresses.ranges.iter().find(|(range, _)| range.contains(&ip)).map(|(_, i)| i);
         addresses.vips.get(&ip).or_else(range).map(|&i| &self.served[i])
     }
 
-    /// The endpoints of a service, each with where it stands.
-    pub(crate) fn endpoints<'w>(
-        &'w self,
-        served: &'w Served,
-    ) -> impl Iterator<Item = (&'w Endpoint, Standing)> + Clone {
-        served.service.endpoints.iter().zip(served.members.iter().copied())
-    }
-
-    pub(crate) fn standing(&self, standing: Standing) -> Option<&Member> {
-        match standing {
-            Standing::Member(i) => Some(&self.members[i]),
-            Standing::Unknown | Standing::Outside => None,
-        }
+    /// The workloads behind a service.
+    pub(crate) fn behind(&self, service: &ServiceName) -> impl Iterator<Item = &Member> + Clone {
+        self.behind.get(service).into_iter().flatten().map(|&i| &self.members[i])
     }
 
     fn add_workload(&mut self, workload: Workload) {
@@ -162,6 +134,9 @@ impl World {
                 }
             }
         }
+        for membership in &workload.services {
+            self.behind.entry(membership.service.clone()).or_default().push(i);
+        }
         let expect = Arc::from([workload.identity()]);
         self.members.push(Member { workload: Arc::new(workload), expect });
     }
@@ -180,14 +155,6 @@ impl World {
                 addresses.ranges.push((*vip, i));
             }
         }
-        let members = service.endpoints.iter().map(|endpoint| self.place(endpoint)).collect();
-        self.served.push(Served { service: Arc::new(service), members });
-    }
-
-    fn place(&self, endpoint: &Endpoint) -> Standing {
-        match &endpoint.workload {
-            Some(uid) => self.by_uid.get(uid).map_or(Standing::Unknown, |&i| Standing::Member(i)),
-            None => Standing::Outside,
-        }
+        self.served.push(Arc::new(service));
     }
 }

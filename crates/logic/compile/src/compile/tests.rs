@@ -1,9 +1,7 @@
 //! Manifests to the mesh: enrolment, names, services, endpoints.
 
 use weir_manifest::{FileName, parse};
-use weir_model::{
-    AppProtocol, Endpoint, EndpointHealth, Enrolment, Health, HealthPolicy, Service, Tunnel, Workload, WorkloadKind,
-};
+use weir_model::{AppProtocol, Enrolment, Health, HealthPolicy, Port, Tunnel, Workload, WorkloadKind};
 
 use super::*;
 
@@ -62,16 +60,20 @@ fn workload(text: &str) -> Workload {
     mesh.workloads.remove(0)
 }
 
-/// `workload|addresses|ports|health` of each endpoint.
-fn lines(service: &Service) -> Vec<String> {
-    let line = |endpoint: &Endpoint| {
-        let name = endpoint.workload.as_ref().map_or("-", |uid| uid.as_str().rsplit('/').next().unwrap());
-        let addresses: Vec<_> = endpoint.addresses.iter().map(ToString::to_string).collect();
-        let ports: Vec<_> = endpoint.ports.iter().map(|(from, to)| format!("{from}>{to}")).collect();
-        let health = if endpoint.health == EndpointHealth::Ready { "ready" } else { "not" };
+/// `workload|addresses|ports|health` of each workload behind the service, by uid; `-` for one that is no pod.
+fn lines(mesh: &Mesh, service: &str) -> Vec<String> {
+    let line = |one: &Workload, ports: &[(Port, Port)]| {
+        let name = if one.uid.as_str().contains("//v1/Pod/") { &*one.name } else { "-" };
+        let addresses: Vec<_> = one.addresses.iter().map(ToString::to_string).collect();
+        let ports: Vec<_> = ports.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+        let health = if one.health == Health::Healthy { "ready" } else { "not" };
         format!("{name}|{}|{}|{health}", addresses.join(","), ports.join(","))
     };
-    service.endpoints.iter().map(line).collect()
+    let of = |one: &Workload| {
+        let membership = one.services.iter().find(|own| own.service.to_string().starts_with(&format!("a/{service}.")));
+        membership.map(|own| line(one, &own.ports))
+    };
+    mesh.workloads.iter().filter_map(of).collect()
 }
 
 #[test]
@@ -225,11 +227,11 @@ fn a_selector_makes_endpoints_with_each_pods_own_ports() {
     let second = "selector: {tier: t}, publishNotReadyAddresses: true, ports: [{port: 80, targetPort: 7}]";
     let mesh = mesh(&(pods + &service("s", spec) + &service("second", second)));
     assert_eq!(
-        lines(&mesh.services[0]),
+        lines(&mesh, "s"),
         ["p1|10.0.0.1,fd00::1|80>8080,81>81,82>8082|ready", "p2|10.0.0.2,fd00::2|80>9090,81>81,82>8082,83>99|not",]
     );
     assert_eq!(mesh.services[0].health_policy, HealthPolicy::OnlyReady);
-    assert_eq!(lines(&mesh.services[1]), ["p1|10.0.0.1,fd00::1|80>7|ready", "p2|10.0.0.2,fd00::2|80>7|ready"]);
+    assert_eq!(lines(&mesh, "second"), ["p1|10.0.0.1,fd00::1|80>7|ready", "p2|10.0.0.2,fd00::2|80>7|not"]);
     assert_eq!(mesh.services[1].health_policy, HealthPolicy::All);
 }
 
@@ -247,12 +249,9 @@ fn slices_count_before_the_selector_and_map_ports_by_name() {
         // The same endpoint once more, ready by now, as while slices are rewritten.
         + &slice("s-2", "s", "IPv4", "{addresses: [10.0.0.9]}", "{name: web, port: 8080}")
         + &slice("s-3", "s", "IPv6", &six, "{name: web, port: 8080}, {name: adm}");
-    assert_eq!(
-        lines(&mesh(&text).services[0]),
-        ["p1|10.0.0.1|80>8080|ready", "-|10.0.0.9|80>8080|ready", "p1|fd00::1|80>8080,81>81|ready"]
-    );
+    assert_eq!(lines(&mesh(&text), "s"), ["p1|10.0.0.1,fd00::1|80>8080,81>81|ready", "-|10.0.0.9|80>8080|ready"]);
     let empty = pod("p1", 1, ", labels: {app: x}") + &service("s", spec) + &slice("s-1", "s", "IPv4", "", "");
-    assert!(mesh(&empty).services[0].endpoints.is_empty(), "an empty slice says that there are none");
+    assert!(lines(&mesh(&empty), "s").is_empty(), "an empty slice says that there are none");
 }
 
 #[test]
@@ -261,23 +260,23 @@ fn an_endpoint_whose_pod_is_gone_is_nobodys() {
         |name: &str, ip: &str| format!("{{addresses: [{ip}], targetRef: {{kind: Pod, name: {name}, namespace: a}}}}");
     let spec = "ports: [{port: 80}]";
     for (endpoint, want) in [
-        (named("p1", "10.0.0.1"), vec!["p1|10.0.0.1|80>80|ready"]),
+        (named("p1", "10.0.0.1"), vec!["p1|10.0.0.1,fd00::1|80>80|ready"]),
         // The pod has ended and its address is another's by now.
         (named("old", "10.0.0.1"), vec![]),
         (named("p1", "10.0.0.2"), vec![]),
         (named("done", "10.0.0.3"), vec![]),
-        ("{addresses: [10.0.0.1]}".into(), vec!["p1|10.0.0.1|80>80|ready"]),
+        ("{addresses: [10.0.0.1]}".into(), vec!["p1|10.0.0.1,fd00::1|80>80|ready"]),
         ("{addresses: [192.0.2.1]}".into(), vec!["-|192.0.2.1|80>80|ready"]),
         // Many host-network pods share an address: only a name tells which.
         ("{addresses: [10.0.0.4]}".into(), vec!["-|10.0.0.4|80>80|ready"]),
-        (named("host", "10.0.0.4"), vec!["host|10.0.0.4|80>80|ready"]),
+        (named("host", "10.0.0.4"), vec!["host|10.0.0.4,fd00::4|80>80|ready"]),
     ] {
         let text = pod("p1", 1, "")
             + &pod_with("done", 3, "", "", "", "phase: Failed")
             + &pod_with("host", 4, "", ", hostNetwork: true", "", READY)
             + &service("s", spec)
             + &slice("s-1", "s", "IPv4", &endpoint, "{port: 80}");
-        assert_eq!(lines(&mesh(&text).services[0]), want, "{endpoint}");
+        assert_eq!(lines(&mesh(&text), "s"), want, "{endpoint}");
     }
 }
 
@@ -285,7 +284,7 @@ fn an_endpoint_whose_pod_is_gone_is_nobodys() {
 fn services_without_selector_or_of_another_name_have_no_pods() {
     let pods = pod("p1", 1, ", labels: {app: x}");
     for spec in ["ports: [{port: 80}]", "type: ExternalName, externalName: example.com, selector: {app: x}"] {
-        assert!(mesh(&(pods.clone() + &service("s", spec))).services[0].endpoints.is_empty(), "{spec}");
+        assert!(lines(&mesh(&(pods.clone() + &service("s", spec))), "s").is_empty(), "{spec}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Manifests: what the API server prints is taken, what nobody meant is refused with its place.
 
 use proptest::prelude::*;
-use weir_model::{EndpointHealth, Health, HealthPolicy};
+use weir_model::{Health, HealthPolicy};
 
 use super::*;
 use crate::object::*;

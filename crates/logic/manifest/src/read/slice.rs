@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use weir_model::{EndpointHealth, Namespace};
+use weir_model::Namespace;
 
 use crate::{
     known,
-    object::{EndpointSliceObject, SliceEndpoint, SlicePort},
+    object::{EndpointHealth, EndpointSliceObject, SliceEndpoint, SlicePort},
     read::{Meta, Protocol, address, protocol},
     reader::{At, Fields, Reader},
 };
