@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use weir_identity::Identities;
-use weir_model::{Health, NetworkMode, Service, Tunnel, Workload, WorkloadKind};
+use weir_model::{Health, NetworkMode, Policy, PolicyScope, Service, Tunnel, Workload, WorkloadKind};
 use weir_world::World;
 
 use crate::enrol::{PodState, States};
@@ -63,18 +63,14 @@ impl Sources {
     /// The dump.
     pub(crate) fn dump(&self) -> Value {
         let world = self.world.load();
-        let mut workloads: Vec<&Arc<Workload>> = world.workloads().collect();
-        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
-        let mut services: Vec<&Arc<Service>> = world.services().collect();
-        services.sort_by(|a, b| a.name.cmp(&b.name));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "node": self.node,
             "config": self.config.dump(),
             "pods": self.states.all().iter().map(|(uid, state)| pod(uid, state)).collect::<Vec<_>>(),
-            "workloads": workloads.into_iter().map(|w| workload(w)).collect::<Vec<_>>(),
-            "services": services.into_iter().map(|s| service(s)).collect::<Vec<_>>(),
-            "policies": [],
+            "workloads": world.workloads().map(|w| workload(&w)).collect::<Vec<_>>(),
+            "services": world.services().map(|s| service(s)).collect::<Vec<_>>(),
+            "policies": world.policies().map(|p| policy(p)).collect::<Vec<_>>(),
             "certificates": self.certificates(),
         })
     }
@@ -132,6 +128,8 @@ fn workload(w: &Workload) -> Value {
         "clusterId": w.cluster.as_str(),
         "node": w.node.as_ref().map(|n| n.as_str()),
         "status": match w.health { Health::Healthy => "Healthy", Health::Unhealthy => "Unhealthy" },
+        "authorizationPolicies": w.policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unsupported": w.unsupported.as_deref(),
         "services": w.services.iter().map(|own| json!({
             "service": own.service.to_string(),
             "ports": own.ports.iter().map(|(port, own)| json!({ "service": port.number(), "target": own.number() }))
@@ -141,11 +139,21 @@ fn workload(w: &Workload) -> Value {
     })
 }
 
+fn policy(p: &Policy) -> Value {
+    let scope = match p.scope {
+        PolicyScope::Mesh => "Mesh",
+        PolicyScope::Namespace => "Namespace",
+        PolicyScope::Workloads => "Workloads",
+    };
+    json!({ "namespace": p.name.namespace.as_str(), "name": p.name.name(), "scope": scope })
+}
+
 fn service(s: &Service) -> Value {
     json!({
         "name": &*s.short_name,
         "namespace": s.name.namespace.as_str(),
         "hostname": s.name.hostname.as_str(),
+        "unsupported": s.unsupported.as_deref(),
         "vips": s.vips.iter().map(|(network, net)| format!("{network}/{net}")).collect::<Vec<_>>(),
         "ports": s.ports.iter().map(|p| p.port.number()).collect::<Vec<_>>(),
     })

@@ -164,8 +164,7 @@ impl Worker {
         self.observer.forget();
         self.baggage.borrow_mut().take();
         self.pool.retire("its workload left the mesh", |key| {
-            let current = world.workload(&key.destination);
-            current.is_none_or(|w| w.incarnation != key.incarnation || !w.addresses.contains(&key.next_hop.ip()))
+            !world.stands(&key.destination, &key.incarnation, key.next_hop.ip())
         });
     }
 
@@ -294,7 +293,7 @@ impl Worker {
     fn baggage(&self, workload: &Arc<Workload>) -> Rc<str> {
         let mut last = self.baggage.borrow_mut();
         if let Some((known, text)) = &*last
-            && Arc::ptr_eq(known, workload)
+            && known == workload
         {
             return text.clone();
         }

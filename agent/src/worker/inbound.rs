@@ -249,7 +249,7 @@ fn subject(pod: &Pod, permit: &Permit) -> Subject {
 }
 
 fn refused(worker: &Worker, pod: &Pod, target: SocketAddr, client: SocketAddr, identity: Option<SpiffeId>) -> Subject {
-    let workload = worker.shared.world.load().workload(&pod.uid).cloned();
+    let workload = worker.shared.world.load().workload(&pod.uid);
     Subject {
         direction: Direction::Inbound,
         tunnel: identity.is_some().then_some(target),

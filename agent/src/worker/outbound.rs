@@ -82,7 +82,7 @@ impl Caught {
         destination: Option<Arc<Workload>>,
         service: Option<Arc<weir_model::Service>>,
     ) -> Subject {
-        let workload = self.worker.shared.world.load().workload(&self.pod.uid).cloned();
+        let workload = self.worker.shared.world.load().workload(&self.pod.uid);
         Subject {
             direction: Direction::Outbound,
             source: Party { address: self.client, workload, identity: Some(self.pod.identity.clone()) },

@@ -2,9 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use weir_model::{SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
+use weir_model::{Network, SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
 
-use crate::{outbound::HBONE_PORT, refusal::Refusal, world::World};
+use crate::{
+    outbound::HBONE_PORT,
+    record::Record,
+    refusal::{Refusal, unsupported},
+    world::World,
+};
 
 /// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
 const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
@@ -89,16 +94,20 @@ impl World {
     }
 
     fn admit(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<Permit, Refusal> {
-        let destination = self.workload(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
-        if destination.tunnel != Tunnel::Hbone {
+        let destination = self.record(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
+        let traits = &*destination.traits;
+        if traits.tunnel != Tunnel::Hbone {
             return Err(Refusal::NotEnrolled(local.clone()));
+        }
+        if let Some(refusal) = unsupported(destination) {
+            return Err(refusal);
         }
         let target = canonical_socket(inbound.target);
         let connected = canonical_socket(inbound.tcp_destination).ip();
         if target.ip() != connected {
             return Err(Refusal::IpMismatch { asked: target.ip(), connected });
         }
-        if !destination.addresses.contains(&target.ip()) {
+        if !destination.has(target.ip()) {
             return Err(Refusal::NotItsAddress { asked: target.ip(), workload: local.clone() });
         }
         let port = target.port();
@@ -106,26 +115,42 @@ impl World {
             return Err(Refusal::IllegalPort { target });
         }
         if let Source::Mesh(peer) = &inbound.source
-            && peer.trust_domain() != &destination.trust_domain
+            && peer.trust_domain() != &traits.trust_domain
         {
-            return Err(Refusal::TrustDomain { peer: peer.clone(), expected: destination.trust_domain.clone() });
+            return Err(Refusal::TrustDomain { peer: peer.clone(), expected: traits.trust_domain.clone() });
         }
+        self.no_policy(local, destination)?;
         let client = canonical_socket(inbound.client);
         Ok(Permit {
             target,
             client,
             peer: inbound.source.clone(),
-            destination: destination.clone(),
-            source_workload: self.attribute(destination, client, &inbound.source),
+            destination: destination.workload(),
+            source_workload: self.attribute(&traits.network, client, &inbound.source),
         })
     }
 
+    /// This version enforces no policy: what one covers, or may cover, is not entered.
+    fn no_policy(&self, local: &WorkloadUid, destination: &Record) -> Result<(), Refusal> {
+        let traits = &*destination.traits;
+        if let Some(policy) = self.policies.over(&self.hasher, &traits.namespace) {
+            return Err(Refusal::NotEnforced { policy: policy.clone(), workload: local.clone() });
+        }
+        match traits.policies.first().cloned() {
+            None => Ok(()),
+            Some(policy) if self.policies.has(&self.hasher, &policy) => {
+                Err(Refusal::NotEnforced { policy, workload: local.clone() })
+            }
+            Some(policy) => Err(Refusal::UnknownPolicy { policy, workload: local.clone() }),
+        }
+    }
+
     /// The workload at the client's address. An address proves nothing against a certificate.
-    fn attribute(&self, destination: &Workload, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
-        let member = self.member_at(&destination.network, client.ip())?;
+    fn attribute(&self, network: &Network, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
+        let owner = self.owner(network, client.ip())?;
         match source {
-            Source::Mesh(peer) if !member.expect.contains(peer) => None,
-            Source::Mesh(_) | Source::Plaintext => Some(member.workload.clone()),
+            Source::Mesh(peer) if !owner.traits.expect.contains(peer) => None,
+            Source::Mesh(_) | Source::Plaintext => Some(owner.workload()),
         }
     }
 }

@@ -1,18 +1,23 @@
 //! The mesh as one immutable value, and the decisions taken on it.
 //!
-//! In: a `Mesh` from any source. Out: for a connection a pod makes, a `Plan`; for one that wants in, a `Verdict` whose
+//! In: a `Mesh` from any source, or the `Delta`s of one that is followed. Out: for a connection a pod makes, a `Plan`; for one that wants in, a `Verdict` whose
 //! `Permit` is the only right to deliver. It never does I/O, and a decision allocates nothing but what its answer holds.
 
+mod apply;
 mod inbound;
 mod mesh;
 mod outbound;
+mod policies;
+mod pool;
+mod record;
 mod refusal;
 #[cfg(test)]
 mod testing;
+mod trie;
 mod world;
 
 pub use inbound::{Inbound, Permit, Source, Verdict};
 pub use mesh::{Delta, Mesh};
 pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, Subject};
 pub use world::World;

@@ -7,11 +7,12 @@ use std::{
 
 use rand::Rng;
 use weir_balance::{Distance, Rank, pick};
-use weir_model::{OrigDst, Port, Service, SpiffeId, Tunnel, Workload, WorkloadUid};
+use weir_model::{Network, OrigDst, Port, Service, SpiffeId, Tunnel, Workload, WorkloadUid};
 
 use crate::{
-    refusal::Refusal,
-    world::{Member, World},
+    record::Record,
+    refusal::{Refusal, Subject, unsupported},
+    world::World,
 };
 
 /// Where a pod of the mesh takes HBONE. `ISTIO_HBONE` of ztunnel's ports.
@@ -64,67 +65,78 @@ impl World {
     }
 
     fn route(&self, source: &WorkloadUid, dst: SocketAddr, rng: &mut impl Rng) -> Result<Plan, Refusal> {
-        let source = self.workload(source).ok_or_else(|| Refusal::UnknownSource(source.clone()))?;
-        if source.tunnel != Tunnel::Hbone {
-            return Err(Refusal::SourceNotEnrolled(source.uid.clone()));
+        let from = self.record(source).ok_or_else(|| Refusal::UnknownSource(source.clone()))?;
+        if from.traits.tunnel != Tunnel::Hbone {
+            return Err(Refusal::SourceNotEnrolled(source.clone()));
         }
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
-        if let Some(service) = self.served_at(&source.network, dst.ip()) {
-            let (target, member) = self.choose(service, source, dst.ip(), port, rng)?;
-            return lead(target, member, Some(service.clone()));
+        let network = &from.traits.network;
+        if let Some(service) = self.service_at(network, dst.ip()) {
+            let (target, record) = self.choose(service, network, dst.ip(), port, rng)?;
+            return lead(target, Some(record), Some(service.clone()));
         }
-        lead(dst, self.member_at(&source.network, dst.ip()), None)
+        lead(dst, self.owner(network, dst.ip()).map(|owner| &**owner), None)
     }
 
-    /// An endpoint of the service, of the family that was asked for and in the source's network.
+    /// Someone behind the service, of the family that was asked for and in the source's network.
     fn choose(
         &self,
         service: &Arc<Service>,
-        source: &Workload,
+        network: &Network,
         vip: IpAddr,
         port: Port,
         rng: &mut impl Rng,
-    ) -> Result<(SocketAddr, Option<&Member>), Refusal> {
+    ) -> Result<(SocketAddr, &Record), Refusal> {
+        if let Some(why) = &service.unsupported {
+            return Err(Refusal::Unsupported { what: Subject::Service(service.name.clone()), why: why.clone() });
+        }
         if !service.ports.iter().any(|own| own.port == port) {
             return Err(Refusal::UnknownPort { service: service.name.clone(), port });
         }
-        let rank = |member: &&Member| {
-            let workload = &member.workload;
-            let reachable = workload.network == source.network && target(service, workload, vip, port).is_some();
-            reachable.then(|| Rank::of(workload.health, service.health_policy, Distance::default())).flatten()
+        let reachable = |record: &&Arc<Record>| {
+            let healthy = Rank::of(record.health, service.health_policy, Distance::default());
+            let there = record.traits.network == *network && record.target(service, vip, port).is_some();
+            healthy.filter(|_| there)
         };
-        let none = || Refusal::NoEndpoint { service: service.name.clone(), port, address: vip };
-        let member = pick(self.behind(&service.name), rank, rng).ok_or_else(none)?;
-        let target = target(service, &member.workload, vip, port).ok_or_else(none)?;
+        let able = |record: &&Arc<Record>| reachable(record).filter(|_| record.traits.unsupported.is_none());
+        let none = || {
+            // Better the reason why one is not reached than that there is none.
+            let unable = self.behind(&service.name).find(|record| reachable(record).is_some());
+            unable.and_then(|record| unsupported(record)).unwrap_or_else(|| Refusal::NoEndpoint {
+                service: service.name.clone(),
+                port,
+                address: vip,
+            })
+        };
+        let record = pick(self.behind(&service.name), able, rng).ok_or_else(none)?;
+        let target = record.target(service, vip, port).ok_or_else(none)?;
         // What stands behind a service outside the mesh may still stand at the address of a pod in it.
-        let owner = self.member_at(&source.network, target.ip());
-        Ok((target, owner.filter(|owner| owner.workload.tunnel == Tunnel::Hbone).or(Some(member))))
+        let owner = match record.traits.tunnel {
+            Tunnel::Hbone => None,
+            Tunnel::None => self.owner(network, target.ip()).filter(|owner| owner.traits.tunnel == Tunnel::Hbone),
+        };
+        Ok((target, owner.map_or(&**record, |owner| &**owner)))
     }
 }
 
-/// Where a workload takes the service's port, over the family of the address that was asked for.
-fn target(service: &Service, workload: &Workload, vip: IpAddr, port: Port) -> Option<SocketAddr> {
-    let ip = workload.addresses.iter().find(|ip| ip.is_ipv4() == vip.is_ipv4())?;
-    let membership = workload.services.iter().find(|own| own.service == service.name)?;
-    let own = membership.ports.iter().find(|(asked, _)| *asked == port).map(|(_, own)| *own);
-    let own = own.or_else(|| service.ports.iter().find(|own| own.port == port)?.target)?;
-    Some(SocketAddr::new(*ip, own.number()))
-}
-
 /// Into the tunnel if the destination is in the mesh, else straight there.
-fn lead(target: SocketAddr, member: Option<&Member>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
-    let Some(member) = member else {
+fn lead(target: SocketAddr, record: Option<&Record>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
+    let Some(record) = record else {
         return Ok(Plan::Passthrough(PassthroughPlan { target, destination: None, service }));
     };
-    let destination = member.workload.clone();
-    match destination.tunnel {
-        Tunnel::None => Ok(Plan::Passthrough(PassthroughPlan { target, destination: Some(destination), service })),
+    if let Some(refusal) = unsupported(record) {
+        return Err(refusal);
+    }
+    match record.traits.tunnel {
+        Tunnel::None => {
+            Ok(Plan::Passthrough(PassthroughPlan { target, destination: Some(record.workload()), service }))
+        }
         Tunnel::Hbone if CAPTURE_PORTS.contains(&target.port()) => Err(Refusal::IllegalPort { target }),
         Tunnel::Hbone => Ok(Plan::Tunnel(TunnelPlan {
             next_hop: SocketAddr::new(target.ip(), HBONE_PORT),
             authority: target,
-            expect: member.expect.clone(),
-            destination,
+            expect: record.traits.expect.clone(),
+            destination: record.workload(),
             service,
         })),
     }

@@ -1,8 +1,14 @@
 //! Why a connection is refused: for the person who reads the log, and for the peer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use weir_model::{Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+use weir_model::{PolicyName, Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+
+use crate::record::Record;
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +73,54 @@ pub enum Refusal {
         /// The trust domain of the destination.
         expected: TrustDomain,
     },
+    /// What the source says of it cannot be done.
+    #[error("{what} needs what this version does not have: {why}")]
+    Unsupported {
+        /// The workload or service asked for.
+        what: Subject,
+        /// What it needs.
+        why: Arc<str>,
+    },
+    /// A policy covers the workload, and this version enforces none.
+    #[error("policy {policy} covers {workload}, and this version enforces no policy")]
+    NotEnforced {
+        /// One of the policies that cover it.
+        policy: PolicyName,
+        /// The workload asked for.
+        workload: WorkloadUid,
+    },
+    /// The workload names a policy that is not there: nobody can say what it forbids.
+    #[error("{workload} is covered by policy {policy}, which is not known")]
+    UnknownPolicy {
+        /// The policy it names.
+        policy: PolicyName,
+        /// The workload asked for.
+        workload: WorkloadUid,
+    },
+}
+
+/// What a connection asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A workload.
+    Workload(WorkloadUid),
+    /// A service.
+    Service(ServiceName),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(uid) => write!(f, "workload {uid}"),
+            Self::Service(name) => write!(f, "service {name}"),
+        }
+    }
+}
+
+/// The refusal of a workload that this version cannot do justice to.
+pub(crate) fn unsupported(record: &Record) -> Option<Refusal> {
+    let why = record.traits.unsupported.clone()?;
+    Some(Refusal::Unsupported { what: Subject::Workload(record.uid()), why })
 }
 
 impl Refusal {
@@ -74,21 +128,24 @@ impl Refusal {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::IpMismatch { .. } | Self::NotItsAddress { .. } => 400,
-            Self::TrustDomain { .. } => 401,
+            Self::TrustDomain { .. } | Self::NotEnforced { .. } | Self::UnknownPolicy { .. } => 401,
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::UnknownPort { .. }
             | Self::NoEndpoint { .. }
             | Self::IllegalPort { .. }
             | Self::UnknownWorkload(_)
-            | Self::NotEnrolled(_) => 503,
+            | Self::NotEnrolled(_)
+            | Self::Unsupported { .. } => 503,
         }
     }
 
     /// The service that was asked for, where that is the reason.
     pub fn service(&self) -> Option<&ServiceName> {
         match self {
-            Self::UnknownPort { service, .. } | Self::NoEndpoint { service, .. } => Some(service),
+            Self::UnknownPort { service, .. }
+            | Self::NoEndpoint { service, .. }
+            | Self::Unsupported { what: Subject::Service(service), .. } => Some(service),
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::IllegalPort { .. }
@@ -96,7 +153,10 @@ impl Refusal {
             | Self::NotEnrolled(_)
             | Self::IpMismatch { .. }
             | Self::NotItsAddress { .. }
-            | Self::TrustDomain { .. } => None,
+            | Self::TrustDomain { .. }
+            | Self::Unsupported { what: Subject::Workload(_), .. }
+            | Self::NotEnforced { .. }
+            | Self::UnknownPolicy { .. } => None,
         }
     }
 
@@ -107,9 +167,13 @@ impl Refusal {
             Self::UnknownPort { .. } => ResponseFlag::NoRoute,
             Self::UnknownSource(_) | Self::UnknownWorkload(_) => ResponseFlag::NoCluster,
             Self::IpMismatch { .. } | Self::NotItsAddress { .. } => ResponseFlag::Protocol,
-            Self::SourceNotEnrolled(_) | Self::IllegalPort { .. } | Self::NotEnrolled(_) | Self::TrustDomain { .. } => {
-                ResponseFlag::Deny
-            }
+            Self::SourceNotEnrolled(_)
+            | Self::IllegalPort { .. }
+            | Self::NotEnrolled(_)
+            | Self::TrustDomain { .. }
+            | Self::Unsupported { .. }
+            | Self::NotEnforced { .. }
+            | Self::UnknownPolicy { .. } => ResponseFlag::Deny,
         }
     }
 }

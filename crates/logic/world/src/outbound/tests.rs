@@ -142,7 +142,7 @@ fn a_family_without_endpoints_is_not_served_by_the_other() {
 #[test]
 fn an_address_means_something_in_its_own_network_only() {
     let world = world();
-    assert_eq!(world.workload_at(&network("far"), ip("10.0.0.9")).map(|to| &*to.name), Some("far"));
+    assert_eq!(world.workload_at(&network("far"), ip("10.0.0.9")).map(|to| to.name.to_string()), Some("far".into()));
     assert_eq!(world.workload_at(&network(""), ip("10.0.0.9")), None);
     assert_eq!(plan(&world, "a", "10.0.0.9:80"), "plain 10.0.0.9:80 - -");
     assert_eq!(plan(&world, "far", "10.96.0.1:80"), "plain 10.96.0.1:80 - -");
