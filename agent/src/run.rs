@@ -73,6 +73,7 @@ impl Agent {
             network: arguments.network.clone(),
             node: Some(arguments.node_name.clone()),
             cluster_domain: ClusterDomain::default(),
+            root_namespace: weir_compile::default_root_namespace(),
         };
         let (world, source) = FolderSource::open(&arguments.manifests, settings).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();

@@ -1,6 +1,7 @@
 //! A folder of manifests as the source of the mesh's state.
 
 use std::{
+    mem,
     path::{Path, PathBuf, absolute},
     sync::Arc,
     time::Duration,
@@ -158,7 +159,10 @@ fn interpret(snapshot: Snapshot, settings: &Settings) -> Loaded {
     let Snapshot { files, mut errors, hash } = snapshot;
     let sources: Vec<(FileName, &str)> = files.iter().map(|(name, text)| (name.clone(), text.as_str())).collect();
     let outcome = match parse(&sources) {
-        Ok(objects) if errors.is_empty() => Ok((Arc::new(World::new(compile(&objects, settings))), objects.ignored)),
+        Ok(mut objects) if errors.is_empty() => {
+            let ignored = mem::take(&mut objects.ignored);
+            Ok((Arc::new(World::new(compile(objects, settings))), ignored))
+        }
         Ok(_) => Err(errors),
         Err(wrong) => {
             errors.extend(wrong.into_iter().map(|error| SourceError::Manifest(Box::new(error))));

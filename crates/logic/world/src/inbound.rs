@@ -138,7 +138,7 @@ impl World {
         }
         match traits.policies.first().cloned() {
             None => Ok(()),
-            Some(policy) if self.policies.has(&self.hasher, &policy) => {
+            Some(policy) if self.policy(&policy).is_some() => {
                 Err(Refusal::NotEnforced { policy, workload: local.clone() })
             }
             Some(policy) => Err(Refusal::UnknownPolicy { policy, workload: local.clone() }),

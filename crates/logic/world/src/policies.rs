@@ -75,9 +75,9 @@ impl Policies {
         of(None).or_else(|| of(Some(namespace)))
     }
 
-    /// Whether there is a policy of that name.
-    pub(crate) fn has(&self, hasher: &RandomState, name: &PolicyName) -> bool {
-        self.known.find(hash(hasher, name), |policy| policy.name == *name).is_some()
+    /// The policy of that name.
+    pub(crate) fn find(&self, hasher: &RandomState, name: &PolicyName) -> Option<&Arc<Policy>> {
+        self.known.find(hash(hasher, name), |policy| policy.name == *name)
     }
 
     /// All of them, in no order that means something.

@@ -10,7 +10,7 @@ use std::{
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use weir_model::{
-    LocalPod, Network, NodeName, Policy, Service, ServiceName, Tunnel, Workload, WorkloadUid, canonical_ip,
+    LocalPod, Network, NodeName, Policy, PolicyName, Service, ServiceName, Tunnel, Workload, WorkloadUid, canonical_ip,
 };
 
 use crate::{
@@ -131,6 +131,11 @@ impl World {
         let exact = self.vips.all(self.hash_address(network, ip)).filter(has).min_by_key(|service| &service.name);
         let range = || self.ranges.iter().find(|range| range.net.contains(&ip) && range.network == *network);
         exact.or_else(|| range().map(|range| &range.service))
+    }
+
+    /// The policy of that name.
+    pub fn policy(&self, name: &PolicyName) -> Option<&Arc<Policy>> {
+        self.policies.find(&self.hasher, name)
     }
 
     /// All workloads by uid, each made when it is reached.

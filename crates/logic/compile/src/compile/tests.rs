@@ -12,12 +12,13 @@ fn settings() -> Settings {
         network: "net1".parse().unwrap(),
         node: Some("n1".parse().unwrap()),
         cluster_domain: Default::default(),
+        root_namespace: crate::default_root_namespace(),
     }
 }
 
 fn mesh(text: &str) -> Mesh {
     match parse(&[(FileName::new("f.yaml"), text)]) {
-        Ok(objects) => compile(&objects, &settings()),
+        Ok(objects) => compile(objects, &settings()),
         Err(errors) => panic!("{:#?}", errors.iter().map(ToString::to_string).collect::<Vec<_>>()),
     }
 }
@@ -131,7 +132,7 @@ fn local_pods_are_those_of_the_own_node() {
     assert_eq!(local.netns.as_deref(), Some(std::path::Path::new("/run/netns/here")));
     assert_eq!(local.addresses.len(), 2);
     let objects = parse(&[(FileName::new("f"), &text)]).unwrap();
-    assert!(compile(&objects, &Settings { node: None, ..settings() }).local_pods.is_empty());
+    assert!(compile(objects, &Settings { node: None, ..settings() }).local_pods.is_empty());
 }
 
 #[test]
