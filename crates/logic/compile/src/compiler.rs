@@ -16,6 +16,8 @@ use crate::{
 
 mod derive;
 mod index;
+#[cfg(test)]
+mod plain;
 
 use index::Index;
 
@@ -296,3 +298,7 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
         (None, None) => {}
     }
 }
+
+#[cfg(test)]
+#[path = "compiler/tests.rs"]
+mod tests;

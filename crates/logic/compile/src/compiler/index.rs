@@ -72,6 +72,13 @@ impl Space {
 }
 
 impl Index {
+    /// Whether nothing is held, not even for somebody who is gone.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { spaces, nodes, at, policies, covering } = self;
+        spaces.is_empty() && nodes.is_empty() && at.is_empty() && policies.is_empty() && covering.is_empty()
+    }
+
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {
         self.spaces.get(name)
     }
