@@ -45,6 +45,11 @@ impl LabelSet {
         Self(labels.iter().map(|(key, value)| (texts.share(key), texts.share(value))).collect())
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn value(&self, key: &str) -> Option<&Arc<str>> {
         let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
         Some(&self.0[at].1)
@@ -71,6 +76,12 @@ impl Labelled {
         for pair in &labels.0 {
             take_out(&mut self.0, pair, name);
         }
+    }
+
+    /// How many names there are, each for each of its labels.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
     }
 
     /// Those that may have all the labels of the selector: those with its rarest one.
@@ -112,6 +123,12 @@ impl<T: Ord + Clone> Selectors<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many names there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(BTreeSet::len).sum()
     }
 }
 

@@ -72,7 +72,26 @@ impl Space {
 }
 
 impl Index {
-    /// Whether nothing is held, not even for somebody who is gone.
+    /// Whether nothing is held of objects that are gone.
+    #[cfg(test)]
+    pub(super) fn is_tidy(&self) -> bool {
+        let selecting = |service: &&Arc<ServiceObject>| !service.selector.is_empty();
+        let tidy = |space: &Space| {
+            let places = space.slices.values().flat_map(|slice| &slice.service);
+            space.labelled.len() == space.pods.values().map(|pod| pod.traits.labels.len()).sum::<usize>()
+                && space.selecting.len() == space.services.values().filter(selecting).count()
+                && space.slices_of.values().map(BTreeSet::len).sum::<usize>() == places.count()
+        };
+        let endpoints = self.spaces.values().flat_map(|space| space.slices.values()).flat_map(|one| &one.endpoints);
+        let named = self.spaces.values().flat_map(|space| space.named.values()).map(Vec::len).sum::<usize>();
+        let covering = self.policies.values().filter(|covering| covering.selector.is_some());
+        self.spaces.values().all(|space| !space.is_empty() && tidy(space))
+            && named + self.at.values().map(|at| at.endpoints.len()).sum::<usize>() == endpoints.count()
+            && self.nodes.values().all(|node| node.locality.is_some() || !node.pods.is_empty())
+            && self.covering.values().map(Selectors::len).sum::<usize>() == covering.count()
+    }
+
+    /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let Self { spaces, nodes, at, policies, covering } = self;

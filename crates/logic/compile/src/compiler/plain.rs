@@ -15,20 +15,17 @@ use crate::{
 pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -> Mesh {
     let mut mesh = Mesh::default();
     let mut sharing = Sharing::default();
-    let pods: Vec<&PodObject> = all(objects, |one| match one {
-        Object::Pod(pod) => Some(pod),
-        _ => None,
-    });
+    let pods: Vec<&PodObject> = all(objects, |one| if let Object::Pod(pod) = one { Some(pod) } else { None });
     let mut workloads = BTreeMap::new();
     for pod in pods.iter().filter(|pod| exists(pod)) {
         let key = Key { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let mode = all(objects, |one| match one {
-            Object::Namespace(namespace) if namespace.name == pod.namespace => namespace.mode,
-            _ => None,
+        let mode = all(objects, |one| {
+            let Object::Namespace(namespace) = one else { return None };
+            namespace.mode.filter(|_| namespace.name == pod.namespace)
         });
-        let locality = all(objects, |one| match one {
-            Object::Node(node) if Some(&node.name) == pod.node.as_ref() => Some(workload::locality(&node.labels)),
-            _ => None,
+        let locality = all(objects, |one| {
+            let Object::Node(node) = one else { return None };
+            (Some(&node.name) == pod.node.as_ref()).then(|| workload::locality(&node.labels))
         });
         let trimmed = sharing.pod(PodObject::clone(pod));
         let around = Surroundings {
@@ -77,14 +74,11 @@ fn selects(selector: &Labels, pod: &PodObject) -> bool {
 }
 
 fn policies_over(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings, pod: &PodObject) -> Vec<PolicyName> {
-    let mut names = all(objects, |one| match one {
-        Object::Policy(policy) => {
-            let selector = policy.selector.as_ref().filter(|selector| !selector.is_empty())?;
-            let there = policy.namespace == pod.namespace || policy.namespace == settings.root_namespace;
-            (there && selects(selector, pod))
-                .then(|| policy::name(&policy.kind, &policy.namespace, &policy.name).unwrap())
-        }
-        _ => None,
+    let mut names = all(objects, |one| {
+        let Object::Policy(policy) = one else { return None };
+        let selector = policy.selector.as_ref().filter(|selector| !selector.is_empty())?;
+        let there = policy.namespace == pod.namespace || policy.namespace == settings.root_namespace;
+        (there && selects(selector, pod)).then(|| policy::name(&policy.kind, &policy.namespace, &policy.name).unwrap())
     });
     names.sort();
     names
@@ -103,11 +97,10 @@ fn place(
     let name = service::name(settings, &service.namespace, &service.name);
     let uid =
         |pod: &PodObject| workload::uid(settings, &Key { namespace: pod.namespace.clone(), name: pod.name.clone() });
-    let slices = all(objects, |one| match one {
-        Object::EndpointSlice(slice) => {
-            (slice.namespace == service.namespace && slice.service.as_ref() == Some(&service.name)).then_some(slice)
-        }
-        _ => None,
+    let slices = all(objects, |one| {
+        let Object::EndpointSlice(slice) = one else { return None };
+        let ours = slice.namespace == service.namespace && slice.service.as_ref() == Some(&service.name);
+        ours.then_some(slice)
     });
     if slices.is_empty() {
         for pod in pods.iter().filter(|pod| pod.namespace == service.namespace && exists(pod)) {

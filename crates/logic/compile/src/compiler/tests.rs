@@ -253,6 +253,7 @@ proptest! {
         policies.sort();
         prop_assert_eq!(policies, want.policies);
         prop_assert_eq!(compiler.take(), Delta::default());
+        prop_assert!(compiler.index.is_tidy(), "{:?}", compiler.index);
         for key in objects.into_keys() {
             compiler.remove(&key);
         }
@@ -454,4 +455,24 @@ fn a_change_of_what_nobody_reads_changes_nothing() {
     assert!(compiler.marked.pods.is_empty(), "a service's address is not its pods' business");
     let delta = compiler.take();
     assert_eq!((delta.workloads.len(), delta.services.len()), (0, 1));
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_is_behind_a_service_that_publishes_it() {
+    let unready = |octet, pod| SliceEndpoint { health: EndpointHealth::NotReady, ..endpoint(octet, pod) };
+    let endpoints = vec![unready(1, Some(("a", "p"))), unready(2, None)];
+    let objects = [
+        Object::Pod(pod("a", "p", 1, "")),
+        Object::Service(service("a", "s", "")),
+        Object::EndpointSlice(slice("a", "e", "s", endpoints)),
+    ];
+    let mut compiler = compiler(objects);
+    let behind = |compiler: &Compiler| {
+        let behind = |one: &Workload| (one.services.len(), one.health);
+        compiler.mesh().workloads.iter().map(behind).collect::<Vec<_>>()
+    };
+    assert_eq!(behind(&compiler), [(0, Health::Healthy), (0, Health::Unhealthy)]);
+    compiler.set(Object::Service(ServiceObject { health_policy: HealthPolicy::All, ..service("a", "s", "") }));
+    assert_eq!(changed(&mut compiler), ["p", "10.0.0.2"]);
+    assert_eq!(behind(&compiler), [(1, Health::Healthy), (1, Health::Unhealthy)]);
 }
