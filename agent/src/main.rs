@@ -7,6 +7,8 @@ mod admin;
 mod cleanup;
 mod cli;
 mod cni;
+mod control;
+mod demand;
 #[cfg(test)]
 mod documented;
 mod enrol;
@@ -20,6 +22,7 @@ mod pod;
 mod proc;
 mod routed;
 mod run;
+mod source;
 mod worker;
 mod zds;
 

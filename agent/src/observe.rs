@@ -5,7 +5,6 @@ use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
     net::SocketAddr,
-    ptr,
     rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -48,7 +47,8 @@ pub(crate) struct Observer {
     series: RefCell<HashMap<SeriesKey, Arc<TcpSeries>, foldhash::fast::RandomState>>,
 }
 
-/// Labels by the objects they come from: no text is compared on the way of a connection.
+/// Labels by the objects they come from: no label is made on the way of a connection.
+#[derive(PartialEq, Eq)]
 struct SeriesKey {
     direction: Direction,
     source: Option<Arc<Workload>>,
@@ -60,35 +60,13 @@ struct SeriesKey {
     security: SecurityPolicy,
 }
 
-fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-impl PartialEq for SeriesKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.direction == other.direction
-            && self.flag == other.flag
-            && self.security == other.security
-            && self.stranger == other.stranger
-            && same(self.source.as_ref(), other.source.as_ref())
-            && same(self.destination.as_ref(), other.destination.as_ref())
-            && same(self.service.as_ref(), other.service.as_ref())
-    }
-}
-
-impl Eq for SeriesKey {}
-
 impl Hash for SeriesKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for workload in [&self.source, &self.destination].into_iter().flatten() {
-            ptr::hash(Arc::as_ptr(workload), state);
+            workload.uid.hash(state);
         }
         if let Some(service) = &self.service {
-            ptr::hash(Arc::as_ptr(service), state);
+            service.name.hash(state);
         }
     }
 }

@@ -16,11 +16,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 use weir_compile::ClusterDomain;
-use weir_discovery::{FolderSource, Update};
+use weir_discovery::FolderSource;
 use weir_ebpf_loader::Redirect;
-use weir_identity::{DevelopmentCa, Identities};
+use weir_identity::{DevelopmentCa, Identities, Issuer};
+use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_net::NetnsId;
+use weir_rpc::{Dial, Target};
 use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
@@ -28,6 +30,8 @@ use crate::{
     admin::{ConfigState, Sources},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
+    control::ControlState,
+    demand::Demands,
     enrol::{Enroller, Places, States, chain},
     exemption::exemption,
     install::{Repair, Repairs},
@@ -35,6 +39,7 @@ use crate::{
     namespaces::{Authority, Namespaces},
     proc::Look,
     routed::Routed,
+    source::{Change, Control, Source, follow_roots},
     worker::{self, Order, Shared},
     zds,
 };
@@ -43,6 +48,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// How often series of workloads that are gone are forgotten.
 const FORGET: Duration = Duration::from_secs(300);
+/// How long certificates are asked to be valid. Istio `SECRET_TTL`.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long the last log lines may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -55,13 +62,15 @@ pub(crate) fn run(agent: AgentArguments, bpf_dir: std::path::PathBuf) -> anyhow:
 }
 
 struct Agent {
-    source: FolderSource,
+    source: Source,
     enroller: Enroller,
     shared: Shared,
     config: ConfigState,
     workers: Vec<worker::Handle>,
     access: Option<AccessLog>,
     decisions: Decisions,
+    /// Whether the source has told everything at least once.
+    knows: bool,
     stop: watch::Sender<bool>,
     drain: Duration,
 }
@@ -78,12 +87,10 @@ impl Agent {
             network: arguments.network.clone(),
             node: Some(arguments.node_name.clone()),
             cluster_domain: ClusterDomain::default(),
+            root_namespace: "istio-system".parse()?,
         };
-        let (world, source) = FolderSource::open(&arguments.manifests, settings).map_err(|errors| {
-            let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
-            anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
-        })?;
-        let ca = DevelopmentCa::open(&arguments.ca_dir, &arguments.trust_domain).context("--ca-dir")?;
+        let readiness = Readiness::default();
+        let Origin { source, world, issuer, control, demands } = Origin::open(&arguments, settings, &readiness)?;
         let routed = Routed::new(&bpf_dir);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
@@ -93,9 +100,10 @@ impl Agent {
         })
         .context("the kernel programs cannot be started")?;
         let shared = Shared {
-            world: Arc::new(ArcSwap::new(world)),
-            identities: Arc::new(Identities::new(Arc::new(ca))),
+            world: Arc::new(ArcSwap::new(world.clone().unwrap_or_default())),
+            identities: Arc::new(Identities::new(issuer)),
             metrics: Arc::new(Metrics::new("agent", env!("CARGO_PKG_VERSION")).with_process()),
+            demands,
         };
         let access = match arguments.access_log {
             Switch::On => Some(AccessLog::start(arguments.log_format, io::stdout())?),
@@ -113,7 +121,6 @@ impl Agent {
         let pod_states = states.clone();
         let config = ConfigState::default();
         let stop = watch::Sender::new(false);
-        let readiness = Readiness::default();
         let enrolled = readiness.wait_for("pods of this node");
         let dump = Sources {
             node: arguments.node_name.to_string(),
@@ -121,6 +128,7 @@ impl Agent {
             identities: shared.identities.clone(),
             states,
             config: config.clone(),
+            control: control.clone(),
         };
         serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
         let repairs = Repairs::default();
@@ -128,6 +136,12 @@ impl Agent {
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
         tokio::spawn(identities.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
+        if let Some(control) = &control {
+            control.collect(&shared.metrics);
+            let (path, identities, mut ending) =
+                (arguments.ca_roots.clone(), shared.identities.clone(), stop.subscribe());
+            tokio::spawn(follow_roots(path, identities, async move { drop(ending.wait_for(|stop| *stop).await) }));
+        }
         let mut agent = Self {
             source,
             enroller,
@@ -136,37 +150,43 @@ impl Agent {
             workers,
             access,
             decisions: Decisions::default(),
+            knows: false,
             stop,
             drain: arguments.drain,
         };
         measure::collect(&agent.shared, agent.access.clone(), agent.decisions.clone(), repairs);
-        agent.accept(agent.shared.world.load_full());
-        agent.reconcile().await;
-        if agent.enroller.failing() == 0 {
-            enrolled.done();
-            agent.follow(None).await?;
-        } else {
-            agent.follow(Some(enrolled)).await?;
+        if let Some(world) = world {
+            agent.accept(world);
+            agent.reconcile().await;
         }
+        agent.follow(enrolled).await?;
         agent.end().await
     }
 
     /// Follows the mesh until told to stop.
-    async fn follow(&mut self, mut enrolled: Option<weir_telemetry::Unready>) -> anyhow::Result<()> {
+    async fn follow(&mut self, enrolled: weir_telemetry::Unready) -> anyhow::Result<()> {
+        let mut enrolled = Some(enrolled);
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (mut look, mut forget) = (interval(LOOK), interval(FORGET));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.stop.subscribe();
         tracing::info!("weir-agent is running");
         loop {
+            // Ready once every pod that is to be caught has been, and from then on: what fails later is told by metrics.
+            if self.knows
+                && self.enroller.failing() == 0
+                && let Some(enrolled) = enrolled.take()
+            {
+                enrolled.done();
+            }
             tokio::select! {
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
                 _ = stop.wait_for(|stop| *stop) => break,
-                update = self.source.next() => {
-                    match update {
-                        Update::World(world) => self.accept(world),
-                        Update::Rejected(errors) => self.reject(&errors),
+                change = self.source.next() => {
+                    match change {
+                        Change::World(world) => self.accept(world),
+                        Change::Rejected(errors) => self.reject(errors),
                     }
                     self.reconcile().await;
                 }
@@ -177,18 +197,16 @@ impl Agent {
                 }
                 _ = forget.tick() => self.shared.metrics.forget_idle(),
             }
-            // Ready once every pod that is to be caught has been, and from then on: what fails later is told by metrics.
-            if self.enroller.failing() == 0
-                && let Some(enrolled) = enrolled.take()
-            {
-                enrolled.done();
-            }
         }
         Ok(())
     }
 
-    fn accept(&self, world: Arc<World>) {
-        self.shared.world.store(world);
+    fn accept(&mut self, world: Arc<World>) {
+        self.knows = true;
+        self.shared.world.store(world.clone());
+        if let Some(demands) = &self.shared.demands {
+            demands.told(&world);
+        }
         let ignored: Vec<String> = self.source.ignored().iter().map(without_effect).collect();
         for line in &ignored {
             tracing::warn!("without effect: {line}");
@@ -200,16 +218,19 @@ impl Agent {
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    fn reject(&self, errors: &[weir_discovery::SourceError]) {
-        let lines: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+    fn reject(&self, lines: Vec<String>) {
         for line in &lines {
-            tracing::error!("manifest refused, the last good state stays in force: {line}");
+            tracing::error!("refused, the last good state stays in force: {line}");
         }
         self.shared.metrics.config_rejected.inc();
         self.config.rejected(timestamp(SystemTime::now()), lines);
     }
 
     async fn reconcile(&mut self) {
+        // Before anything is known nothing is let go of: what an earlier agent caught stays caught, and so refused.
+        if !self.knows {
+            return;
+        }
         let world = self.shared.world.load_full();
         self.enroller.reconcile(&world).await;
     }
@@ -236,6 +257,64 @@ impl Agent {
             Err(_) => bail!("a worker did not end in time"),
         }
     }
+}
+
+/// Where the mesh and the certificates come from.
+struct Origin {
+    source: Source,
+    /// The first world, where it is there at once.
+    world: Option<Arc<World>>,
+    issuer: Arc<dyn Issuer>,
+    control: Option<ControlState>,
+    demands: Option<Arc<Demands>>,
+}
+
+impl Origin {
+    fn open(
+        arguments: &AgentArguments,
+        settings: weir_compile::Settings,
+        readiness: &Readiness,
+    ) -> anyhow::Result<Self> {
+        match (&arguments.manifests, &arguments.ca_dir, &arguments.control) {
+            (Some(manifests), Some(ca_dir), _) => {
+                let (world, source) = FolderSource::open(manifests, settings).map_err(|errors| {
+                    let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
+                    anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
+                })?;
+                let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
+                let source = Source::Folder(Box::new(source));
+                Ok(Self { source, world: Some(world), issuer: Arc::new(ca), control: None, demands: None })
+            }
+            (None, _, Some(control)) => {
+                let state = ControlState::waiting(readiness.wait_for("the control plane"));
+                let (xds, ca) = dials(arguments, control)?;
+                let cluster = arguments.cluster_id.as_str();
+                let source = Control::new(xds, &arguments.node_name, cluster, arguments.on_demand, state.clone());
+                let demands = source.demands();
+                Ok(Self {
+                    source: Source::Control(Box::new(source)),
+                    world: None,
+                    issuer: Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME)),
+                    control: Some(state),
+                    demands,
+                })
+            }
+            (_, _, _) => bail!("expected --manifests with --ca-dir, or --control"),
+        }
+    }
+}
+
+/// How control plane and CA are reached.
+fn dials(arguments: &AgentArguments, control: &str) -> anyhow::Result<(Dial, Dial)> {
+    let target = |url: &str, name: &Option<String>, flag| Target::parse(url, name.as_deref()).context(flag);
+    let xds = target(control, &arguments.control_name, "--control")?;
+    let ca = match &arguments.ca {
+        Some(ca) => target(ca, &arguments.ca_name, "--ca")?,
+        None => target(control, &arguments.ca_name.clone().or(arguments.control_name.clone()), "--control")?,
+    };
+    let token = Some(arguments.token.clone());
+    let xds = Dial { target: xds, roots: arguments.control_roots.clone(), token: token.clone() };
+    Ok((xds, Dial { target: ca, roots: arguments.ca_roots.clone(), token }))
 }
 
 fn start_workers(

@@ -61,7 +61,9 @@ fn a_namespace_deleted_under_the_agent_harms_nobody_else() -> anyhow::Result<()>
         for to in bed.at("doomed", 7000) {
             let server = Server::open(bed.topology.pod("doomed"), to)?;
             let mut client = connect(bed.topology.pod("client").netns(), to)?;
-            let mut app = server.accept()?;
+            let mut app = server
+                .accept()
+                .with_context(|| format!("{order:?}\n{}\n{}", bed.mesh.agent(0).log(), bed.mesh.agent(1).log()))?;
             talk(&mut client, &mut app, "hello")?;
             open.push((client, app));
         }

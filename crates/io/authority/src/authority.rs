@@ -1,116 +1,40 @@
-//! The CA's own certificates and key, and signing by them.
+//! Signing by the CA's own certificate and key.
 
 use std::{
     fmt,
     time::{Duration, SystemTime},
 };
 
-use rand::RngCore;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SignatureAlgorithm,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use time::OffsetDateTime;
 use weir_model::{SpiffeId, TrustDomain};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
-use zeroize::{Zeroize, Zeroizing};
+use x509_parser::{certificate::X509Certificate, public_key::PublicKey};
+use zeroize::Zeroize;
 
-use crate::{Refusal, SigningRequest};
+use crate::{
+    AuthorityError, Bundle, CaFiles, Refusal, SigningRequest,
+    bundle::{MAX_FILE_BYTES, certificates, encode, parse, validity},
+    chain::{may_sign, path},
+    files::{CLOCK_SKEW, serial},
+};
 
-/// How long a root of our own making is valid.
-const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How far a certificate begins in the past, for peers whose clock is behind.
-pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(120);
-/// The longest way from the signing certificate to its root.
-const MAX_CHAIN: usize = 8;
-
-/// A CA as files, in the layout of Istio's Secret `cacerts`.
-#[derive(Clone)]
-pub struct CaFiles {
-    /// `ca-cert.pem`: the certificate that signs.
-    pub certificate: Vec<u8>,
-    /// `ca-key.pem`: its key, PKCS#8, PKCS#1 or SEC1.
-    pub key: Zeroizing<Vec<u8>>,
-    /// `root-cert.pem`: the roots to be believed.
-    pub roots: Vec<u8>,
-    /// `cert-chain.pem`: what lies between, in any order; may be empty, and may repeat the others.
-    pub chain: Vec<u8>,
-}
-
-impl CaFiles {
-    /// A new self-signed root, ECDSA P-256, that signs workloads itself.
-    ///
-    /// # Errors
-    /// When the certificate cannot be made.
-    pub fn make(trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, AuthorityError> {
-        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(serial());
-        params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
-        params.not_after = OffsetDateTime::from(now + ROOT_LIFETIME);
-        let certificate = params.self_signed(&key)?.pem().into_bytes();
-        let pem = Zeroizing::new(key.serialize_pem().into_bytes());
-        key.zeroize();
-        Ok(Self { roots: certificate.clone(), certificate, key: pem, chain: Vec::new() })
-    }
-}
-
-impl fmt::Debug for CaFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaFiles").finish_non_exhaustive()
-    }
-}
-
-/// Why the files are no CA. Each names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// A file is not what it should be.
-    #[error("{file}: expected {expected}")]
-    File {
-        /// The file.
-        file: &'static str,
-        /// What was expected.
-        expected: &'static str,
-    },
-    /// The key is another's.
-    #[error("ca-key.pem: expected the key of ca-cert.pem, it belongs to another certificate")]
-    KeyMismatch,
-    /// The certificate may not sign.
-    #[error("ca-cert.pem: expected a CA certificate (basicConstraints CA, keyUsage keyCertSign)")]
-    NoCa,
-    /// The certificate, or one it depends on, is not valid now.
-    #[error("{subject}: expected a certificate that is valid now, this one is from {not_before} to {not_after}")]
-    NotValidNow {
-        /// Whose.
-        subject: String,
-        /// Since when.
-        not_before: String,
-        /// Until when.
-        not_after: String,
-    },
-    /// The chain leads nowhere.
-    #[error(
-        "cert-chain.pem: expected certificates that lead from ca-cert.pem to one of root-cert.pem, none signed {0}"
-    )]
-    NoRoot(String),
-    /// The library failed.
-    #[error("the certificate could not be made: {0}")]
-    Generate(#[from] rcgen::Error),
-}
-
-/// A CA that signs.
+/// A CA that signs. Its key is wiped when this is dropped: the encoded copy by us, the other by the crypto library.
 pub struct Authority {
     trust_domain: TrustDomain,
-    issuer: rcgen::Issuer<'static, KeyPair>,
-    /// From the signing certificate to its root, both included, as PEM.
-    path: Vec<String>,
+    issuer: rcgen::Issuer<'static, CaKey>,
+    /// From the signing certificate to below its root, as PEM. Nothing if a root signs.
+    intermediates: Vec<String>,
+    roots: Bundle,
+    /// The same as PEM.
+    bundle: String,
+    root_not_after: SystemTime,
     not_after: SystemTime,
     longest: Duration,
+    slow: bool,
 }
 
 impl Authority {
@@ -124,34 +48,35 @@ impl Authority {
         longest: Duration,
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
-        let own = certificates("ca-cert.pem", &files.certificate)?;
-        let [own] = own.as_slice() else {
-            return Err(AuthorityError::File { file: "ca-cert.pem", expected: "exactly one certificate" });
-        };
-        let roots = certificates("root-cert.pem", &files.roots)?;
-        if roots.is_empty() {
-            return Err(AuthorityError::File { file: "root-cert.pem", expected: "at least one certificate" });
-        }
+        let own = only("ca-cert.pem", &files.certificate)?;
+        let roots = Bundle::parse("root-cert.pem", &files.roots)?;
         let between = certificates("cert-chain.pem", &files.chain)?;
-        let key = read_key(&files.key)?;
-        let parsed = parse("ca-cert.pem", own)?;
+        let key = CaKey(read_key(&files.key)?);
+        let parsed = parse("ca-cert.pem", &own)?;
         if parsed.public_key().raw != key.subject_public_key_info().as_slice() {
             return Err(AuthorityError::KeyMismatch);
         }
         if !may_sign(&parsed, 0) {
             return Err(AuthorityError::NoCa);
         }
-        let path = path(own, &between, &roots)?;
-        let mut not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::MAX >> 24);
-        for certificate in &path {
-            not_after = not_after.min(valid_until(&parse("cert-chain.pem", certificate)?, now)?);
+        let path = path(&own, &between, roots.roots())?;
+        let mut ends = Vec::with_capacity(path.len());
+        for link in &path {
+            ends.push(valid_until(link.file, &parse(link.file, link.der)?, now)?);
         }
-        let issuer = rcgen::Issuer::from_ca_cert_der(own, key)?;
-        let path = path.iter().map(|der| pem("CERTIFICATE", der)).collect();
-        Ok(Self { trust_domain: trust_domain.clone(), issuer, path, not_after, longest })
+        let (Some(&root_not_after), Some(&not_after)) = (ends.last(), ends.iter().min()) else {
+            return Err(AuthorityError::NoCa);
+        };
+        let slow = matches!(parsed.public_key().parsed(), Ok(PublicKey::RSA(_)));
+        let issuer = rcgen::Issuer::from_ca_cert_der(&own, key)?;
+        let below_root = &path[..path.len() - 1];
+        let intermediates = below_root.iter().map(|link| encode(link.der)).collect();
+        let (trust_domain, bundle) = (trust_domain.clone(), roots.pem());
+        Ok(Self { trust_domain, issuer, intermediates, roots, bundle, root_not_after, not_after, longest, slow })
     }
 
-    /// A certificate for the key of `request` and the identity, and how it leads to the root: the leaf first, the root last, each PEM.
+    /// A certificate for the key of `request` and the identity, and how it leads to the root, each PEM: the leaf first, then intermediates
+    /// one by one, and last the text of all roots to be believed.
     ///
     /// It is valid for `lifetime`, at most as long as this CA signs for, and never longer than the CA itself.
     ///
@@ -164,44 +89,84 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Vec<String>, Refusal> {
+        let leaf = self.leaf(request.key(), identity, lifetime, now)?;
+        let mut chain = vec![encode(&leaf)];
+        chain.extend_from_slice(&self.intermediates);
+        chain.push(self.bundle.clone());
+        Ok(chain)
+    }
+
+    /// A certificate for a key of our own. Who asks for another's brings a [`SigningRequest`].
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub fn leaf(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &SpiffeId,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, Refusal> {
         if identity.trust_domain() != &self.trust_domain {
             return Err(Refusal::TrustDomain { asked: identity.clone(), own: self.trust_domain.clone() });
         }
-        let not_after = self.until(lifetime, now)?;
         let failed = |error: rcgen::Error| Refusal::Signing(error.to_string());
-        let mut params = CertificateParams::default();
-        // The identity is the name. An empty subject makes the SAN critical (RFC 5280 §4.1.2.6).
-        params.distinguished_name = DistinguishedName::new();
         let name = identity.to_string();
+        let mut params = self.profile(lifetime, now)?.0;
+        // The identity is the name. An empty subject makes the SAN critical (RFC 5280 §4.1.2.6).
         params.subject_alt_names = vec![SanType::URI(name.as_str().try_into().map_err(failed)?)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.signed_by(key, &self.issuer).map(Into::into).map_err(failed)
+    }
+
+    /// What all leaves have in common; and until when they are valid.
+    pub(crate) fn profile(
+        &self,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<(CertificateParams, SystemTime), Refusal> {
+        if now >= self.not_after {
+            return Err(Refusal::CaExpired);
+        }
+        let not_after = (now + lifetime.min(self.longest)).min(self.not_after);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
         params.not_after = OffsetDateTime::from(not_after);
-        let leaf = params.signed_by(request.key(), &self.issuer).map_err(failed)?;
-        let mut chain = vec![leaf.pem()];
-        chain.extend_from_slice(&self.path);
-        Ok(chain)
+        Ok((params, not_after))
     }
 
-    /// Until when a certificate of this lifetime is valid.
-    pub(crate) fn until(&self, lifetime: Duration, now: SystemTime) -> Result<SystemTime, Refusal> {
-        if now >= self.not_after {
-            return Err(Refusal::CaExpired);
-        }
-        Ok((now + lifetime.min(self.longest)).min(self.not_after))
+    /// The mesh whose identities it signs.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
     }
 
-    pub(crate) fn issuer(&self) -> &rcgen::Issuer<'static, KeyPair> {
+    /// The roots to be believed; its own is one of them.
+    pub fn roots(&self) -> &Bundle {
+        &self.roots
+    }
+
+    /// Until when the root is valid that its certificates lead to.
+    pub fn root_not_after(&self) -> SystemTime {
+        self.root_not_after
+    }
+
+    /// Whether a signature takes milliseconds, as by RSA, and not a tenth of one.
+    pub fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    pub(crate) fn issuer(&self) -> &rcgen::Issuer<'static, CaKey> {
         &self.issuer
     }
 
-    /// From the signing certificate to its root, each PEM.
-    pub(crate) fn path(&self) -> &[String] {
-        &self.path
+    /// From the signing certificate to below its root, each PEM.
+    pub(crate) fn intermediates(&self) -> &[String] {
+        &self.intermediates
     }
 }
 
@@ -211,84 +176,66 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// 126 random bits, positive and never shorter. RFC 5280 §4.1.2.2 asks for at most 20 octets.
-pub(crate) fn serial() -> SerialNumber {
-    let mut bytes = [0; 16];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    SerialNumber::from_slice(&bytes)
+/// The CA's key: rcgen keeps an encoded copy beside the library's own, and wipes it only when told.
+pub(crate) struct CaKey(KeyPair);
+
+impl PublicKeyData for CaKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
 }
 
-fn pem(tag: &str, der: &[u8]) -> String {
-    pem::encode_config(&pem::Pem::new(tag, der), pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
+impl rcgen::SigningKey for CaKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
 }
 
-fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| AuthorityError::File { file, expected: "certificates in PEM, and one block is damaged" })
+impl Drop for CaKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The one certificate of a file.
+pub(crate) fn only(file: &'static str, pem: &[u8]) -> Result<CertificateDer<'static>, AuthorityError> {
+    let mut found = certificates(file, pem)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_) | None, _) => Err(AuthorityError::File { file, expected: "exactly one certificate" }),
+    }
 }
 
 fn read_key(pem: &[u8]) -> Result<KeyPair, AuthorityError> {
-    let expected = "a private key in PEM, of a kind that signs";
-    let file = "ca-key.pem";
-    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| AuthorityError::File { file, expected })?;
+    let refused =
+        || AuthorityError::File { file: "ca-key.pem", expected: "a private key in PEM, of a kind that signs" };
+    if pem.len() > MAX_FILE_BYTES {
+        return Err(refused());
+    }
+    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| refused())?;
     let key = KeyPair::try_from(&der);
     der.zeroize();
-    key.map_err(|_| AuthorityError::File { file, expected })
+    key.map_err(|_| refused())
 }
 
-fn parse<'a>(file: &'static str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
-    match X509Certificate::from_der(der) {
-        Ok((_, certificate)) => Ok(certificate),
-        Err(_) => Err(AuthorityError::File { file, expected: "an X.509 certificate" }),
+fn valid_until(
+    file: &'static str,
+    certificate: &X509Certificate<'_>,
+    now: SystemTime,
+) -> Result<SystemTime, AuthorityError> {
+    let (from, until) = validity(certificate);
+    if now >= from && now < until {
+        return Ok(until);
     }
-}
-
-/// Whether it is a CA that may sign certificates above `below` other CAs. RFC 5280 §4.2.1.3, §4.2.1.9. What cannot be read may not.
-fn may_sign(certificate: &X509Certificate<'_>, below: usize) -> bool {
-    let usage = certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
-    let constraints = certificate.basic_constraints().ok().flatten().map(|found| found.value);
-    let deep = |most: u32| usize::try_from(most).is_ok_and(|most| below <= most);
-    usage && constraints.is_some_and(|found| found.ca && found.path_len_constraint.is_none_or(deep))
-}
-
-/// From `own` to the root that it hangs on.
-fn path<'a>(
-    own: &'a CertificateDer<'static>,
-    between: &'a [CertificateDer<'static>],
-    roots: &'a [CertificateDer<'static>],
-) -> Result<Vec<&'a CertificateDer<'static>>, AuthorityError> {
-    let mut path = vec![own];
-    while let Some(last) = path.last().copied().filter(|last| !roots.contains(last)) {
-        let certificate = parse("cert-chain.pem", last)?;
-        let signed = |candidate: &CertificateDer<'static>| {
-            X509Certificate::from_der(candidate).is_ok_and(|(_, issuer)| {
-                issuer.subject() == certificate.issuer()
-                    && may_sign(&issuer, path.len())
-                    && certificate.verify_signature(Some(issuer.public_key())).is_ok()
-            })
-        };
-        // A root ends it; a certificate that is already on the way would lead in a circle.
-        let next = roots.iter().chain(between).find(|candidate| !path.contains(candidate) && signed(candidate));
-        match next {
-            Some(next) if path.len() < MAX_CHAIN => path.push(next),
-            _ => return Err(AuthorityError::NoRoot(certificate.subject().to_string())),
-        }
-    }
-    Ok(path)
-}
-
-fn valid_until(certificate: &X509Certificate<'_>, now: SystemTime) -> Result<SystemTime, AuthorityError> {
     let validity = certificate.validity();
-    let at = OffsetDateTime::from(now);
-    let (from, until) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
-    if at < from || at >= until {
-        return Err(AuthorityError::NotValidNow {
-            subject: certificate.subject().to_string(),
-            not_before: validity.not_before.to_string(),
-            not_after: validity.not_after.to_string(),
-        });
-    }
-    Ok(until.into())
+    Err(AuthorityError::NotValidNow {
+        file,
+        subject: certificate.subject().to_string(),
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
+    })
 }

@@ -19,6 +19,9 @@ use crate::Refusal;
 /// The longest signing request that is read: one for an RSA key of 4096 bits has 1.8 kB.
 pub const MAX_REQUEST_BYTES: usize = 16 << 10;
 
+/// RFC 7468 §7.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----";
+const END: &[u8] = b"-----END CERTIFICATE REQUEST-----";
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// A public key whose owner proved to hold the other half. Nothing else of a request outlives its parsing.
@@ -33,29 +36,34 @@ impl SigningRequest {
     /// # Errors
     /// It is not exactly one request, its key is not signed by us, not proven, or it asks for anything but this identity.
     pub fn parse(pem: &[u8], asked: &SpiffeId) -> Result<Self, Refusal> {
-        if pem.len() > MAX_REQUEST_BYTES {
-            return Err(Refusal::TooLong(pem.len()));
-        }
-        let der = only_block(pem)?;
-        let (rest, request) =
-            X509CertificationRequest::from_der(&der).map_err(|_| Refusal::NotPkcs10("it cannot be parsed"))?;
-        if !rest.is_empty() {
-            return Err(Refusal::NotPkcs10("bytes follow it"));
-        }
-        let info = &request.certification_request_info;
-        check_key(&info.subject_pki)?;
-        // Each of them: a second list of extensions must not hide behind the first.
-        for attribute in info.iter_attributes() {
-            match attribute.parsed_attribute() {
-                ParsedCriAttribute::ExtensionRequest(wanted) => {
-                    wanted.extensions.iter().try_for_each(|extension| check_extension(extension, asked))?;
+        read(pem, |request| {
+            let info = &request.certification_request_info;
+            check_key(&info.subject_pki)?;
+            // Each of them: a second list of extensions must not hide behind the first.
+            extensions(request).try_for_each(|extension| check_extension(extension, asked))?;
+            request.verify_signature().map_err(|_| Refusal::Signature)?;
+            let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw).map_err(|e| Refusal::Key(e.to_string()))?;
+            Ok(Self { key })
+        })
+    }
+
+    /// The only URI name that a request asks for, if it asks for one and for no other. It proves nothing, and the rest of the request is
+    /// not looked at: [`Self::parse`] does that.
+    ///
+    /// # Errors
+    /// It is not exactly one request.
+    pub fn name(pem: &[u8]) -> Result<Option<String>, Refusal> {
+        read(pem, |request| {
+            let mut uris = Vec::new();
+            for extension in extensions(request) {
+                let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
+                for name in &names.general_names {
+                    let GeneralName::URI(uri) = name else { continue };
+                    uris.push((*uri).to_owned());
                 }
-                ParsedCriAttribute::ChallengePassword(_) | ParsedCriAttribute::UnsupportedAttribute => {}
             }
-        }
-        request.verify_signature().map_err(|_| Refusal::Signature)?;
-        let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw).map_err(|e| Refusal::Key(e.to_string()))?;
-        Ok(Self { key })
+            Ok(uris.pop().filter(|_| uris.is_empty()))
+        })
     }
 
     pub(crate) fn key(&self) -> &impl PublicKeyData {
@@ -69,6 +77,18 @@ impl fmt::Debug for SigningRequest {
     }
 }
 
+/// The extensions a request asks for, of every list of them.
+fn extensions<'a>(request: &'a X509CertificationRequest<'a>) -> impl Iterator<Item = &'a X509Extension<'a>> {
+    request
+        .certification_request_info
+        .iter_attributes()
+        .filter_map(|attribute| match attribute.parsed_attribute() {
+            ParsedCriAttribute::ExtensionRequest(wanted) => Some(&wanted.extensions),
+            ParsedCriAttribute::ChallengePassword(_) | ParsedCriAttribute::UnsupportedAttribute => None,
+        })
+        .flatten()
+}
+
 fn only_block(pem: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
     let first = match blocks.next() {
@@ -80,7 +100,25 @@ fn only_block(pem: &[u8]) -> Result<Vec<u8>, Refusal> {
     if blocks.next().is_some() {
         return Err(Refusal::NotPem("there is more than one"));
     }
-    Ok(first)
+    // The parser skips what is no block.
+    let bare = pem.trim_ascii();
+    match bare.starts_with(BEGIN) && bare.ends_with(END) {
+        true => Ok(first),
+        false => Err(Refusal::NotPem("there is text around it")),
+    }
+}
+
+/// The DER of the only block, and what it says. Nothing is checked yet.
+fn read<T>(pem: &[u8], look: impl FnOnce(&X509CertificationRequest<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    if pem.len() > MAX_REQUEST_BYTES {
+        return Err(Refusal::TooLong(pem.len()));
+    }
+    let der = only_block(pem)?;
+    match X509CertificationRequest::from_der(&der) {
+        Ok(([], request)) => look(&request),
+        Ok(_) => Err(Refusal::NotPkcs10("bytes follow it")),
+        Err(_) => Err(Refusal::NotPkcs10("it cannot be parsed")),
+    }
 }
 
 fn check_key(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {

@@ -5,19 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
-};
-use time::OffsetDateTime;
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::authority::{Authority, CLOCK_SKEW, serial};
-use crate::Refusal;
+use crate::{Authority, Refusal};
 
 /// A server's certificate and key.
 pub struct Serving {
-    /// The certificate and how it leads to the root, PEM, the leaf first.
+    /// The certificate and how it leads to the root, PEM, the leaf first. The root itself is left out: whoever checks has it.
     pub chain: String,
     /// Its key, PKCS#8 in PEM.
     pub key: Zeroizing<String>,
@@ -38,22 +33,14 @@ impl Authority {
     /// A name cannot stand in a certificate, the CA is not valid now, or signing failed.
     pub fn serve(&self, names: &[String], lifetime: Duration, now: SystemTime) -> Result<Serving, Refusal> {
         let failed = |error: rcgen::Error| Refusal::Signing(error.to_string());
-        let not_after = self.until(lifetime, now)?;
-        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
+        let (mut params, not_after) = self.profile(lifetime, now)?;
         for name in names {
             params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(failed)?));
         }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(serial());
-        params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
-        params.not_after = OffsetDateTime::from(not_after);
+        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let leaf = params.signed_by(&key, self.issuer()).map_err(failed)?;
-        let chain = leaf.pem() + &self.path().concat();
+        let chain = leaf.pem() + &self.intermediates().concat();
         let pem = Zeroizing::new(key.serialize_pem());
         key.zeroize();
         Ok(Serving { chain, key: pem, not_after })

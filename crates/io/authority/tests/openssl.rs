@@ -96,6 +96,7 @@ fn a_request_may_ask_for_its_identity_and_for_nothing_else() {
 fn what_is_not_one_whole_request_is_refused() {
     let good = request(P256, &[]);
     assert_eq!(verdict(&good), "signed");
+    assert_eq!(verdict(&format!("\n\n{}\r\n \n", good.trim())), "signed");
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("good.pem"), &good).unwrap();
     openssl(dir.path(), "req -in good.pem -outform DER -out good.der");
@@ -113,6 +114,8 @@ fn what_is_not_one_whole_request_is_refused() {
         ("two", format!("{good}{good}"), format!("{not_one}there is more than one")),
         ("a certificate", certificate.clone(), format!("{not_one}it is of another kind")),
         ("a certificate behind it", format!("{good}{certificate}"), format!("{not_one}there is more than one")),
+        ("text before it", format!("Certificate Request:\n{good}"), format!("{not_one}there is text around it")),
+        ("text behind it", format!("{good}# mine"), format!("{not_one}there is text around it")),
         ("half of it", good[..good.len() / 2].to_owned(), format!("{not_one}it is damaged")),
         ("bytes behind it", again(&[&der[..], b"\0"].concat()), format!("{no_pkcs10}bytes follow it")),
         ("its first half", again(&der[..der.len() / 2]), format!("{no_pkcs10}it cannot be parsed")),
@@ -128,6 +131,21 @@ fn what_is_not_one_whole_request_is_refused() {
     ] {
         assert_eq!(verdict(&pem), want, "{what}");
     }
+}
+
+#[test]
+fn the_name_a_request_asks_for_is_read_if_it_is_the_only_one() {
+    for (extensions, want) in [
+        (&[][..], None),
+        (&["subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/till"][..], Some(NAME)),
+        (&["subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/till,DNS:a.b"], Some(NAME)),
+        (&["subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/till,URI:x:y"], None),
+        (&["subjectAltName=DNS:a.b"], None),
+    ] {
+        let name = SigningRequest::name(request(P256, extensions).as_bytes()).unwrap();
+        assert_eq!(name.as_deref(), want, "{extensions:?}");
+    }
+    assert!(SigningRequest::name(b"rubbish").is_err());
 }
 
 /// What OpenSSL reads in a leaf that the CA signed.
@@ -302,8 +320,18 @@ fn files_that_do_not_fit_are_refused_by_name() {
             "cert-chain.pem: expected certificates that lead from ca-cert.pem to one of root-cert.pem, none signed O=Root",
         ),
         ("no CA", leaf, now, "ca-cert.pem: expected a CA certificate (basicConstraints CA, keyUsage keyCertSign)"),
-        ("too late", good.clone(), now + 20 * DAY, "O=Intermediate: expected a certificate that is valid now"),
-        ("too early", good.clone(), now - 2 * DAY, "O=Intermediate: expected a certificate that is valid now"),
+        (
+            "too late",
+            good.clone(),
+            now + 20 * DAY,
+            "ca-cert.pem: O=Intermediate: expected a certificate that is valid now",
+        ),
+        (
+            "too early",
+            good.clone(),
+            now - 2 * DAY,
+            "ca-cert.pem: O=Intermediate: expected a certificate that is valid now",
+        ),
     ] {
         let error = Authority::open(&files, &mesh(), DAY, at).unwrap_err().to_string();
         assert!(error.starts_with(want), "{what}: {error}");

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 use weir_compile::{Settings, compile};
-use weir_manifest::{FileName, Ignored, parse};
+use weir_manifest::{FileName, Ignored, Objects, parse};
 use weir_world::World;
 
 use crate::{
@@ -36,17 +36,23 @@ impl Default for Timing {
 
 /// What a change of the source came to.
 #[derive(Debug)]
-pub enum Update {
-    /// A new world.
-    World(Arc<World>),
+pub enum Update<T = Arc<World>> {
+    /// A new world, or what else is made of the objects.
+    World(T),
     /// What the source holds is not taken; the last good world stays in force.
     Rejected(Vec<SourceError>),
 }
 
+/// What is made of the objects of a folder.
+type Make<T> = Arc<dyn Fn(Objects) -> T + Send + Sync>;
+
+/// A folder of manifests, followed as worlds.
+pub type FolderSource = Folder<Arc<World>>;
+
 /// A folder of manifests, followed.
-pub struct FolderSource {
+pub struct Folder<T> {
     folder: PathBuf,
-    settings: Arc<Settings>,
+    make: Make<T>,
     timing: Timing,
     watch: Watch,
     /// Of what was last delivered, taken or not.
@@ -57,12 +63,12 @@ pub struct FolderSource {
 }
 
 /// A folder's contents, made into what they mean.
-struct Loaded {
+struct Loaded<T> {
     hash: u64,
-    outcome: Result<(Arc<World>, Vec<Ignored>), Vec<SourceError>>,
+    outcome: Result<(T, Vec<Ignored>), Vec<SourceError>>,
 }
 
-impl FolderSource {
+impl Folder<Arc<World>> {
     /// Reads the folder and begins to watch it. Blocks while it reads.
     ///
     /// # Errors
@@ -80,15 +86,29 @@ impl FolderSource {
         settings: Settings,
         timing: Timing,
     ) -> Result<(Arc<World>, Self), Vec<SourceError>> {
+        Self::open_as(folder, timing, move |objects| Arc::new(World::new(compile(objects, &settings))))
+    }
+}
+
+impl<T: Send + 'static> Folder<T> {
+    /// Reads the folder, begins to watch it, and makes of its objects what `make` makes. Blocks while it reads.
+    ///
+    /// # Errors
+    /// Everything that keeps the folder's contents from being taken.
+    pub fn open_as(
+        folder: &Path,
+        timing: Timing,
+        make: impl Fn(Objects) -> T + Send + Sync + 'static,
+    ) -> Result<(T, Self), Vec<SourceError>> {
+        let make: Make<T> = Arc::new(make);
         let folder = absolute(folder)
             .map_err(|source| vec![SourceError::Folder { folder: folder.to_owned(), source: Arc::new(source) }])?;
         let mut watch = Watch::new();
         // Before the reading, lest a change between the two be missed.
         watch.arm(&folder);
-        let loaded = interpret(snapshot::read(&folder), &settings);
-        let (world, ignored) = loaded.outcome?;
-        let (settings, hash) = (Arc::new(settings), loaded.hash);
-        Ok((world, Self { folder, settings, timing, watch, hash, ignored, changed: false }))
+        let loaded = interpret(snapshot::read(&folder), &make);
+        let (made, ignored) = loaded.outcome?;
+        Ok((made, Self { folder, make, timing, watch, hash: loaded.hash, ignored, changed: false }))
     }
 
     /// What the last good manifests hold that has no effect here.
@@ -97,7 +117,7 @@ impl FolderSource {
     }
 
     /// The next change. May be cancelled at any point without losing one.
-    pub async fn next(&mut self) -> Update {
+    pub async fn next(&mut self) -> Update<T> {
         loop {
             if !self.changed {
                 let sign = timeout(self.timing.poll, self.watch.changed()).await;
@@ -132,12 +152,12 @@ impl FolderSource {
     }
 
     /// Reads the folder; nothing when it holds what it held.
-    async fn reload(&mut self) -> Option<Update> {
+    async fn reload(&mut self) -> Option<Update<T>> {
         self.watch.arm(&self.folder);
-        let (folder, settings, before) = (self.folder.clone(), self.settings.clone(), self.hash);
+        let (folder, make, before) = (self.folder.clone(), self.make.clone(), self.hash);
         let reading = tokio::task::spawn_blocking(move || {
             let snapshot = snapshot::read(&folder);
-            (snapshot.hash != before).then(|| interpret(snapshot, &settings))
+            (snapshot.hash != before).then(|| interpret(snapshot, &make))
         });
         let Ok(loaded) = reading.await else {
             return Some(Update::Rejected(vec![SourceError::Abandoned { folder: self.folder.clone() }]));
@@ -145,20 +165,23 @@ impl FolderSource {
         let loaded = loaded?;
         self.hash = loaded.hash;
         Some(match loaded.outcome {
-            Ok((world, ignored)) => {
+            Ok((made, ignored)) => {
                 self.ignored = ignored;
-                Update::World(world)
+                Update::World(made)
             }
             Err(errors) => Update::Rejected(errors),
         })
     }
 }
 
-fn interpret(snapshot: Snapshot, settings: &Settings) -> Loaded {
+fn interpret<T>(snapshot: Snapshot, make: &Make<T>) -> Loaded<T> {
     let Snapshot { files, mut errors, hash } = snapshot;
     let sources: Vec<(FileName, &str)> = files.iter().map(|(name, text)| (name.clone(), text.as_str())).collect();
     let outcome = match parse(&sources) {
-        Ok(objects) if errors.is_empty() => Ok((Arc::new(World::new(compile(&objects, settings))), objects.ignored)),
+        Ok(mut objects) if errors.is_empty() => {
+            let ignored = std::mem::take(&mut objects.ignored);
+            Ok((make(objects), ignored))
+        }
         Ok(_) => Err(errors),
         Err(wrong) => {
             errors.extend(wrong.into_iter().map(|error| SourceError::Manifest(Box::new(error))));

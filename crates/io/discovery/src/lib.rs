@@ -9,5 +9,5 @@ mod snapshot;
 mod watch;
 
 pub use error::SourceError;
-pub use folder::{FolderSource, Timing, Update};
+pub use folder::{Folder, FolderSource, Timing, Update};
 pub use snapshot::MAX_FOLDER_BYTES;

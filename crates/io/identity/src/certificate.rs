@@ -10,7 +10,7 @@ use weir_model::SpiffeId;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroize;
 
-use crate::Error;
+use crate::{Error, tls::prove};
 
 /// A certificate with its key and the roots to check others by. The key is wiped when this is dropped.
 pub struct WorkloadCertificate {
@@ -40,6 +40,30 @@ impl WorkloadCertificate {
         let not_after = system_time(parsed.validity().not_after.timestamp());
         let serial = parsed.raw_serial_as_string();
         Ok(Self { identity, chain, roots, key, not_before, not_after, serial })
+    }
+
+    /// Takes the answer of an issuer elsewhere, of which nothing is taken on trust but which roots there are.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; or it is for somebody else than `asked`, has further names, its key is another, it does not lead to the roots, or
+    /// peers would not believe it at `now`.
+    pub fn proven(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivatePkcs8KeyDer<'static>,
+        roots: Vec<CertificateDer<'static>>,
+        asked: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Self, Error> {
+        let certificate = Self::new(chain, key, roots)?;
+        if certificate.identity() != asked {
+            return Err(Error::WrongIdentity { asked: asked.clone(), found: certificate.identity().clone() });
+        }
+        let leaf = parse(certificate.chain.first().ok_or(Error::NoCertificate)?)?;
+        let names = leaf.subject_alternative_name().map_err(|e| Error::Malformed { detail: e.to_string() })?;
+        match names.map_or(0, |names| names.value.general_names.len()) {
+            1 => prove(&certificate, now).map(|()| certificate),
+            count => Err(Error::MoreNames { identity: asked.clone(), count }),
+        }
     }
 
     /// Whom the certificate is for.
@@ -118,7 +142,7 @@ pub(crate) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<
     Ok(uris)
 }
 
-fn identity_of(certificate: &X509Certificate<'_>) -> Result<SpiffeId, Error> {
+pub(crate) fn identity_of(certificate: &X509Certificate<'_>) -> Result<SpiffeId, Error> {
     match uri_names(certificate)?.as_slice() {
         [] => Err(Error::NoIdentity),
         [one] => one.parse().map_err(|source| Error::BadIdentity { source }),

@@ -6,15 +6,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rand::RngCore;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
-};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
-use time::OffsetDateTime;
+use weir_authority::{Authority, Bundle, CaFiles};
 use weir_model::{SpiffeId, TrustDomain};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::{
     Error, Issuer, Issuing, WorkloadCertificate,
@@ -23,19 +19,14 @@ use crate::{
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How long a root is valid.
-const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a workload's certificate is valid. Istio `SECRET_TTL`.
 const WORKLOAD_LIFETIME: Duration = DAY;
-/// How far a certificate begins in the past, for peers whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
 /// A CA in a folder.
 pub struct DevelopmentCa {
     trust_domain: TrustDomain,
     roots: Vec<CertificateDer<'static>>,
-    issuer: rcgen::Issuer<'static, KeyPair>,
-    not_after: SystemTime,
+    authority: Authority,
 }
 
 impl DevelopmentCa {
@@ -54,11 +45,13 @@ impl DevelopmentCa {
         let roots = CertificateDer::pem_slice_iter(&pem.certificates)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| Error::Pem { path: files.certificate.clone(), expected: "CERTIFICATE", source })?;
-        let root = signer(&files, &roots, &key)?;
-        let not_after = check_root(&files, root, trust_domain, now)?;
-        let issuer = rcgen::Issuer::from_ca_cert_der(root, key)
-            .map_err(|source| Error::Generate { what: "an issuer of the root", source })?;
-        Ok(Self { trust_domain: trust_domain.clone(), roots, issuer, not_after })
+        let root = signer(&files, &roots, key)?;
+        check_root(&files, root, trust_domain, now)?;
+        let certificate = Bundle::from(root.clone()).pem().into_bytes();
+        let own = CaFiles { roots: certificate.clone(), certificate, key: pem.key, chain: Vec::new() };
+        let authority = Authority::open(&own, trust_domain, WORKLOAD_LIFETIME, now)
+            .map_err(|source| Error::RootUnusable { path: files.certificate.clone(), source: Box::new(source) })?;
+        Ok(Self { trust_domain: trust_domain.clone(), roots, authority })
     }
 
     /// The roots others are to be checked by.
@@ -74,23 +67,14 @@ impl DevelopmentCa {
         if identity.trust_domain() != &self.trust_domain {
             return Err(Error::ForeignIdentity { identity: identity.clone(), own: self.trust_domain.clone() });
         }
-        let generate = |what| move |source| Error::Generate { what, source };
-        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generate("a key"))?;
-        let mut params = CertificateParams::default();
-        // The identity is the name. An empty subject makes the SAN critical (RFC 5280 §4.1.2.6).
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![uri(&identity.to_string())?];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(serial());
-        params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
-        params.not_after = OffsetDateTime::from((now + WORKLOAD_LIFETIME).min(self.not_after));
-        let certificate = params.signed_by(&key, &self.issuer).map_err(generate("a workload certificate"))?;
+        let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+            .map_err(|source| Error::Generate { what: "a key", source })?;
+        let signed = self.authority.leaf(&key, identity, WORKLOAD_LIFETIME, now);
         let der = PrivatePkcs8KeyDer::from(key.serialized_der().to_vec());
         key.zeroize();
-        WorkloadCertificate::new(vec![certificate.into()], der, self.roots.clone())
+        let certificate =
+            signed.map_err(|source| Error::Signing { identity: identity.clone(), source: Box::new(source) })?;
+        WorkloadCertificate::new(vec![certificate], der, self.roots.clone())
     }
 }
 
@@ -106,36 +90,9 @@ impl fmt::Debug for DevelopmentCa {
     }
 }
 
-/// 127 random bits, positive. RFC 5280 §4.1.2.2 asks for at most 20 octets; CA/B for 64 random bits.
-fn serial() -> SerialNumber {
-    let mut bytes = [0; 16];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    SerialNumber::from_slice(&bytes)
-}
-
-fn uri(text: &str) -> Result<SanType, Error> {
-    let name = text.try_into().map_err(|source| Error::Generate { what: "a URI SAN", source })?;
-    Ok(SanType::URI(name))
-}
-
 fn make_root(trust_domain: &TrustDomain, now: SystemTime) -> Result<RootPem, Error> {
-    let generate = |what| move |source| Error::Generate { what, source };
-    let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generate("a root key"))?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
-    params.distinguished_name.push(DnType::CommonName, "Weir development root");
-    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.serial_number = Some(serial());
-    params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
-    params.not_after = OffsetDateTime::from(now + ROOT_LIFETIME);
-    let certificate = params.self_signed(&key).map_err(generate("a root certificate"))?;
-    let pem = Zeroizing::new(key.serialize_pem().into_bytes());
-    key.zeroize();
-    Ok(RootPem { certificates: certificate.pem().into_bytes(), key: pem })
+    let made = CaFiles::make(trust_domain, now).map_err(|source| Error::MakeRoot { source: Box::new(source) })?;
+    Ok(RootPem { certificates: made.certificate, key: made.key })
 }
 
 fn read_key(files: &RootFiles, pem: &RootPem) -> Result<KeyPair, Error> {
@@ -153,9 +110,10 @@ fn read_key(files: &RootFiles, pem: &RootPem) -> Result<KeyPair, Error> {
 fn signer<'a>(
     files: &RootFiles,
     roots: &'a [CertificateDer<'static>],
-    key: &KeyPair,
+    mut key: KeyPair,
 ) -> Result<&'a CertificateDer<'static>, Error> {
     let own = key.subject_public_key_info();
+    key.zeroize();
     for root in roots {
         if parse(root)?.public_key().raw == own.as_slice() {
             return Ok(root);
@@ -164,13 +122,13 @@ fn signer<'a>(
     Err(Error::RootKeyMismatch { certificate: files.certificate.clone(), key: files.key.clone() })
 }
 
-/// Whether the root may sign for this trust domain now; until when.
+/// Whether the root may sign for this trust domain now.
 fn check_root(
     files: &RootFiles,
     root: &CertificateDer<'_>,
     trust_domain: &TrustDomain,
     now: SystemTime,
-) -> Result<SystemTime, Error> {
+) -> Result<(), Error> {
     let path = || files.certificate.clone();
     let parsed = parse(root)?;
     let signs = parsed.key_usage().ok().flatten().is_none_or(|usage| usage.value.key_cert_sign());
@@ -188,7 +146,7 @@ fn check_root(
         let found = found.into_iter().map(str::to_owned).collect();
         return Err(Error::RootTrustDomain { path: path(), found, expected: trust_domain.clone() });
     }
-    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(not_after).unwrap_or(0)))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -98,6 +98,22 @@ pub enum Error {
         /// The trust domain asked for.
         expected: TrustDomain,
     },
+    /// The root cannot sign, for another reason.
+    #[error("the root in {} cannot sign", path.display())]
+    RootUnusable {
+        /// The certificate file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<weir_authority::AuthorityError>,
+    },
+    /// No root could be made.
+    #[error("cannot make a root")]
+    MakeRoot {
+        /// Why.
+        #[source]
+        source: Box<weir_authority::AuthorityError>,
+    },
     /// The CA was asked to sign for another trust domain.
     #[error("this CA signs for trust domain {own}, not for {identity}")]
     ForeignIdentity {
@@ -114,6 +130,38 @@ pub enum Error {
         /// Why it did not work.
         #[source]
         source: rcgen::Error,
+    },
+    /// The CA signed nothing.
+    #[error("the CA signs nothing for {identity}")]
+    Signing {
+        /// Who was asked for.
+        identity: SpiffeId,
+        /// Why.
+        #[source]
+        source: Box<weir_authority::Refusal>,
+    },
+    /// An issuer elsewhere gave nothing.
+    #[error("no certificate for {identity} from the CA")]
+    Remote {
+        /// Who was asked for.
+        identity: SpiffeId,
+        /// Why, in the words of whoever asked it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A root that is to be believed cannot be.
+    #[error("a root cannot be believed: {reason}")]
+    Root {
+        /// What path validation says.
+        reason: Box<webpki::Error>,
+    },
+    /// The issuer's certificate has names beside the identity.
+    #[error("the certificate for {identity} has {count} names, only the identity is allowed")]
+    MoreNames {
+        /// Who was asked for.
+        identity: SpiffeId,
+        /// How many there are.
+        count: usize,
     },
     /// The issuer did not answer in time.
     #[error("no certificate for {identity} within {waited:?}")]
@@ -189,6 +237,12 @@ pub enum Error {
         /// What path validation says.
         reason: Box<webpki::Error>,
     },
+    /// A peer's certificate says of no purpose that it is for it.
+    #[error("certificate of {presented} refused: it names no purpose (extended key usage)")]
+    NoPurpose {
+        /// Who the certificate says it is.
+        presented: SpiffeId,
+    },
     /// A server that proved to be somebody else.
     #[error("the server is {presented}, expected {}", any_of(expected))]
     UnexpectedServer {
@@ -252,6 +306,12 @@ fn in_words(reason: &webpki::Error) -> String {
         return "it was not made for this side of a connection (extended key usage)".to_owned();
     }
     reason.to_string()
+}
+
+/// An error with all its causes, for a line in a log.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why a handshake failed, in words for a log line: our own reason if one of our verifiers refused, else what rustls or the

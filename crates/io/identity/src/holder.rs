@@ -11,10 +11,18 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 use weir_model::SpiffeId;
 
-use crate::{Error, Issuer, WorkloadCertificate, WorkloadTls, backoff, certificate::unix_seconds, renew_at};
+use crate::{
+    Error, Issuer, WorkloadCertificate, WorkloadTls, backoff,
+    certificate::unix_seconds,
+    error::in_full,
+    renew_at,
+    tls::no_roots,
+    verifier::{MeshRoots, Source},
+};
 
 /// How long an issuer may take.
 const ISSUER_DEADLINE: Duration = Duration::from_secs(10);
@@ -26,6 +34,8 @@ pub struct Identities {
     issuer: Arc<dyn Issuer>,
     clock: fn() -> SystemTime,
     slots: ArcSwap<Slots>,
+    /// Whom all of them believe.
+    roots: Arc<MeshRoots>,
     /// Held while the set of slots changes.
     change: Mutex<()>,
     /// Rung when something may be due earlier than thought.
@@ -85,11 +95,22 @@ impl Identities {
             issuer,
             clock,
             slots: ArcSwap::default(),
+            roots: no_roots(),
             change: Mutex::default(),
             wake: Notify::new(),
             issued: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
+    }
+
+    /// Believes `roots` as well as those that came with the newest certificate, from the next handshake on and for all identities, until this
+    /// is called again. So a root can be believed before anything is renewed, which a rotation needs: its file or ConfigMap is followed by
+    /// whoever calls this.
+    ///
+    /// # Errors
+    /// One of them cannot be read; nothing changes.
+    pub fn set_roots(&self, roots: &[CertificateDer<'static>]) -> Result<(), Error> {
+        self.roots.set(Source::Published, roots).map_err(|reason| Error::Root { reason: Box::new(reason) })
     }
 
     /// The certificate, if there is one that is valid now. Takes no lock.
@@ -171,15 +192,14 @@ impl Identities {
         if let Err(error) = self.ask(slot).await {
             let state =
                 if slot.valid_at(self.now()).is_some() { "the old one is still valid" } else { "there is none" };
-            let cause = std::error::Error::source(&*error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(identity = %slot.identity, %error, cause, "certificate not renewed, {state}");
+            tracing::warn!(identity = %slot.identity, error = in_full(&*error), "certificate not renewed, {state}");
         }
     }
 
     /// One request to the issuer, by the holder of `asking`.
     async fn ask(&self, slot: &Slot) -> Result<Arc<WorkloadTls>, Arc<Error>> {
         let answer = match tokio::time::timeout(ISSUER_DEADLINE, self.issuer.certify(&slot.identity)).await {
-            Ok(answer) => answer.and_then(|certificate| accept(&slot.identity, certificate, self.now())),
+            Ok(answer) => answer.and_then(|certificate| accept(&slot.identity, certificate, &self.roots, self.now())),
             Err(_) => Err(Error::IssuerTimeout { identity: slot.identity.clone(), waited: ISSUER_DEADLINE }),
         };
         match answer {
@@ -232,7 +252,12 @@ fn copied((identity, slot): (&SpiffeId, &Arc<Slot>)) -> (SpiffeId, Arc<Slot>) {
     (identity.clone(), slot.clone())
 }
 
-fn accept(asked: &SpiffeId, certificate: WorkloadCertificate, now: SystemTime) -> Result<WorkloadTls, Error> {
+fn accept(
+    asked: &SpiffeId,
+    certificate: WorkloadCertificate,
+    roots: &Arc<MeshRoots>,
+    now: SystemTime,
+) -> Result<WorkloadTls, Error> {
     if certificate.identity() != asked {
         return Err(Error::WrongIdentity { asked: asked.clone(), found: certificate.identity().clone() });
     }
@@ -244,7 +269,7 @@ fn accept(asked: &SpiffeId, certificate: WorkloadCertificate, now: SystemTime) -
             now: unix_seconds(now),
         });
     }
-    WorkloadTls::new(&certificate)
+    WorkloadTls::sharing(&certificate, roots)
 }
 
 /// One identity as `config_dump` shows it.
@@ -299,7 +324,7 @@ fn report(slot: &Slot, now: SystemTime) -> CertificateReport {
         not_before: tls.as_ref().map(|tls| tls.not_before()),
         not_after: tls.as_ref().map(|tls| tls.not_after()),
         state,
-        last_failure: slot.plan().last.map(|error| error.to_string()),
+        last_failure: slot.plan().last.map(|error| in_full(&*error)),
     }
 }
 

@@ -16,13 +16,13 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use weir_model::SpiffeId;
 use zeroize::Zeroize;
 
 use crate::{
     Error, WorkloadCertificate,
-    verifier::{ClientVerifier, MeshRoots, ServerVerifier},
+    verifier::{ClientVerifier, MeshRoots, ServerVerifier, Source},
 };
 
 /// The only protocol spoken. RFC 9113 §3.2.
@@ -71,20 +71,19 @@ impl WorkloadTls {
     /// # Errors
     /// The key does not belong to the certificate, or a root cannot be read.
     pub fn new(certificate: &WorkloadCertificate) -> Result<Self, Error> {
+        Self::sharing(certificate, &no_roots())
+    }
+
+    /// The same, believing what `roots` come to believe, to which the certificate's are told.
+    pub(crate) fn sharing(certificate: &WorkloadCertificate, roots: &Arc<MeshRoots>) -> Result<Self, Error> {
         let identity = certificate.identity.clone();
+        let own = Arc::new(SingleCertAndKey::from(certified_key(certificate)?));
+        told(roots, certificate)?;
+        let roots = roots.clone();
         let tls = |what| {
             let identity = identity.clone();
             move |source| Error::Tls { what, identity, source: Box::new(source) }
         };
-        let mut key = PrivateKeyDer::Pkcs8(certificate.key.clone_key());
-        let signer = aws_lc_rs::sign::any_supported_type(&key);
-        key.zeroize();
-        let own = CertifiedKey::new(certificate.chain.clone(), signer.map_err(tls("key"))?);
-        own.keys_match().map_err(tls("key"))?;
-        let own = Arc::new(SingleCertAndKey::from(own));
-        let roots = MeshRoots::new(&certificate.roots, PROVIDER.signature_verification_algorithms)
-            .map_err(|reason| Error::Chain { presented: identity.clone(), reason: Box::new(reason) })?;
-        let roots = Arc::new(roots);
         let verifier = ClientVerifier { roots: roots.clone(), trust_domain: identity.trust_domain().clone() };
         let mut server = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[&TLS13])
@@ -176,6 +175,35 @@ impl fmt::Debug for WorkloadTls {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+/// Roots that believe nobody yet.
+pub(crate) fn no_roots() -> Arc<MeshRoots> {
+    Arc::new(MeshRoots::new(PROVIDER.signature_verification_algorithms))
+}
+
+/// Whether peers that hold the same roots would believe the certificate now, whoever made it; and whether its key is its own.
+pub(crate) fn prove(certificate: &WorkloadCertificate, now: SystemTime) -> Result<(), Error> {
+    certified_key(certificate)?;
+    let roots = no_roots();
+    told(&roots, certificate)?;
+    let (leaf, intermediates) = certificate.chain.split_first().ok_or(Error::NoCertificate)?;
+    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    roots.believe(leaf, intermediates, now).map(drop)
+}
+
+fn told(roots: &MeshRoots, certificate: &WorkloadCertificate) -> Result<(), Error> {
+    roots.set(Source::Issued, &certificate.roots).map_err(|reason| Error::Root { reason: Box::new(reason) })
+}
+
+fn certified_key(certificate: &WorkloadCertificate) -> Result<CertifiedKey, Error> {
+    let refused = |source| Error::Tls { what: "key", identity: certificate.identity.clone(), source: Box::new(source) };
+    let mut key = PrivateKeyDer::Pkcs8(certificate.key.clone_key());
+    let signer = aws_lc_rs::sign::any_supported_type(&key);
+    key.zeroize();
+    let own = CertifiedKey::new(certificate.chain.clone(), signer.map_err(refused)?);
+    own.keys_match().map_err(refused)?;
+    Ok(own)
 }
 
 /// The name rustls wants for a client connection. It is neither sent nor checked: identities are.

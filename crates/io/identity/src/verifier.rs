@@ -1,7 +1,8 @@
 //! Whom we believe: chain, validity, purpose, exactly one identity, and the right one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -12,27 +13,79 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::{Error, peer_identity};
+use crate::{
+    Error,
+    certificate::{identity_of, parse},
+};
 
 /// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1, DER content. RFC 5280 §4.2.1.12.
 const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.2, DER content. RFC 5280 §4.2.1.12.
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// What both sides check of each other.
+/// Who says that a root is to be believed. What one of them says stands until the same one says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The issuer, with a certificate.
+    Issued,
+    /// A file, or whatever else follows the mesh's bundle.
+    Published,
+}
+
+/// What both sides check of each other. The roots may change while it is used, and count from the next handshake on.
 #[derive(Debug)]
 pub(crate) struct MeshRoots {
-    anchors: Vec<TrustAnchor<'static>>,
+    anchors: ArcSwap<Vec<TrustAnchor<'static>>>,
+    said: Mutex<Said>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+/// What each source said last.
+#[derive(Debug, Default)]
+struct Said {
+    issued: Vec<CertificateDer<'static>>,
+    published: Vec<CertificateDer<'static>>,
+}
+
 impl MeshRoots {
-    pub(crate) fn new(
-        roots: &[CertificateDer<'static>],
-        algorithms: WebPkiSupportedAlgorithms,
-    ) -> Result<Self, webpki::Error> {
+    /// Believes nobody yet.
+    pub(crate) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { anchors: ArcSwap::default(), said: Mutex::default(), algorithms }
+    }
+
+    /// From now on `source` says `roots`. Believed is what any source says.
+    ///
+    /// # Errors
+    /// One of them cannot be read; nothing changes.
+    pub(crate) fn set(&self, source: Source, roots: &[CertificateDer<'static>]) -> Result<(), webpki::Error> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, other) = match source {
+            Source::Issued => (&said.issued, &said.published),
+            Source::Published => (&said.published, &said.issued),
+        };
+        if old.as_slice() == roots {
+            return Ok(());
+        }
         let anchor = |root| webpki::anchor_from_trusted_cert(root).map(|anchor| anchor.to_owned());
-        Ok(Self { anchors: roots.iter().map(anchor).collect::<Result<_, _>>()?, algorithms })
+        let more = other.iter().filter(|root| !roots.contains(root));
+        let anchors = roots.iter().chain(more).map(anchor).collect::<Result<_, _>>()?;
+        match source {
+            Source::Issued => said.issued = roots.to_vec(),
+            Source::Published => said.published = roots.to_vec(),
+        }
+        self.anchors.store(Arc::new(anchors));
+        Ok(())
+    }
+
+    /// Whether the certificate is one that peers believe, on both sides of a connection.
+    pub(crate) fn believe(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<SpiffeId, Error> {
+        self.identify(leaf, intermediates, now, SERVER_AUTH)?;
+        self.identify(leaf, intermediates, now, CLIENT_AUTH)
     }
 
     /// Who the peer is, proven up to the roots.
@@ -43,22 +96,27 @@ impl MeshRoots {
         now: UnixTime,
         purpose: &'static [u8],
     ) -> Result<SpiffeId, Error> {
-        let presented = peer_identity(std::slice::from_ref(leaf))?;
+        let parsed = parse(leaf)?;
+        let presented = identity_of(&parsed)?;
         let refused = |reason| Error::Chain { presented: presented.clone(), reason: Box::new(reason) };
         EndEntityCert::try_from(leaf)
             .map_err(refused)?
             .verify_for_usage(
                 self.algorithms.all,
-                &self.anchors,
+                &self.anchors.load(),
                 intermediates,
                 now,
-                // Required, not only respected when present: a certificate without purposes was not made for this.
-                KeyUsage::required(purpose),
+                // Of CAs only respected when present, as RFC 5280 §4.2.1.12 has it: most intermediates name none.
+                KeyUsage::required_if_present(purpose),
                 None,
                 None,
             )
             .map_err(refused)?;
-        Ok(presented)
+        // Of the leaf required: a certificate without purposes was not made for this.
+        match parsed.extended_key_usage() {
+            Ok(Some(_)) => Ok(presented),
+            Ok(None) | Err(_) => Err(Error::NoPurpose { presented }),
+        }
     }
 }
 

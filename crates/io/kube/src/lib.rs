@@ -1,1 +1,25 @@
 //! Kubernetes as the source of the mesh's state, and what is written back to it.
+//!
+//! In: an API server. Out: objects as they change ([`Source`]), who holds a token ([`TokenReviewer`]), who leads ([`Election`]), and
+//! small writes with deadlines. It never decides anything about the mesh.
+
+mod connect;
+mod election;
+mod error;
+mod fetch;
+mod follow;
+mod review;
+mod secret;
+mod source;
+mod write;
+
+pub use connect::connect;
+pub use election::{Election, ElectionOptions, Leadership};
+pub use error::Error;
+pub use kube::Client;
+pub use review::TokenReviewer;
+pub use secret::{Versioned, secret_make, secret_read, secret_replace};
+pub use source::{Event, Options, Source};
+pub use write::{
+    Applied, FIELD_MANAGER, Made, conditions_apply, config_map_apply, pod_annotate, secret_create_or_get, secret_get,
+};

@@ -33,6 +33,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Only grows, under a name without `_total`: one of istiod's, which are older than that rule.
+    Bare,
 }
 
 /// A number read at a scrape.
@@ -221,6 +223,7 @@ fn plain(open_metrics: &str) -> String {
             if let Some((_, text)) = help.take() {
                 writeln!(out, "# HELP {name}{total} {text}").expect("writing to a String does not fail");
             }
+            let kind = if kind == "unknown" { "untyped" } else { kind };
             writeln!(out, "# TYPE {name}{total} {kind}").expect("writing to a String does not fail");
         } else if !line.starts_with("# UNIT ") && line != "# EOF" {
             out.push_str(line);
@@ -265,6 +268,7 @@ impl Collector for Collected {
         let kind = match self.kind {
             Kind::Counter => MetricType::Counter,
             Kind::Gauge => MetricType::Gauge,
+            Kind::Bare => MetricType::Unknown,
         };
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         for sample in (self.read)() {
@@ -284,8 +288,8 @@ fn write_value(metric: &mut MetricEncoder, kind: Kind, value: Value) -> fmt::Res
     match (kind, value) {
         (Kind::Counter, Value::Whole(n)) => metric.encode_counter(&n, none),
         (Kind::Counter, Value::Fraction(n)) => metric.encode_counter(&n, none),
-        (Kind::Gauge, Value::Whole(n)) => metric.encode_gauge(&n),
-        (Kind::Gauge, Value::Fraction(n)) => metric.encode_gauge(&n),
+        (Kind::Gauge | Kind::Bare, Value::Whole(n)) => metric.encode_gauge(&n),
+        (Kind::Gauge | Kind::Bare, Value::Fraction(n)) => metric.encode_gauge(&n),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use weir_model::{ClusterId, Hostname, NameError, Network, NodeName, TrustDomain};
+use weir_model::{ClusterId, Hostname, NameError, Namespace, Network, NodeName, TrustDomain};
 
 /// The longest suffix that leaves room for `<service>.<namespace>.svc.` in a host name of 253.
 const MAX_DOMAIN: usize = 253 - (63 + 1 + 63 + 5);
@@ -20,6 +20,13 @@ pub struct Settings {
     pub node: Option<NodeName>,
     /// The suffix of service names.
     pub cluster_domain: ClusterDomain,
+    /// The namespace whose policies reach the whole mesh. Istio's `rootNamespace`, `istio-system` unless said otherwise.
+    pub root_namespace: Namespace,
+}
+
+/// The root namespace of a mesh that says nothing else.
+pub fn default_root_namespace() -> Namespace {
+    "istio-system".parse().expect("a label")
 }
 
 /// The suffix of service names: `cluster.local` unless the cluster was set up otherwise.

@@ -1,7 +1,8 @@
 //! Kubernetes, Istio and Gateway API YAML, parsed whole or refused with every error at once.
 //!
-//! In: the texts of files. Out: the objects the mesh reads, a note of those that have no effect, or all errors with
-//! file, line, object and field. It never does I/O, and never accepts a policy that nobody would enforce.
+//! In: the texts of files, or single objects as an API server sends them. Out: the objects the mesh reads, a note of those that
+//! have no effect, or all errors with file, line, object and field. It never does I/O, and never accepts a policy of a file that
+//! nobody would enforce.
 
 mod error;
 mod kind;
@@ -10,6 +11,7 @@ mod object;
 mod parse;
 mod read;
 mod reader;
+mod sent;
 mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
@@ -19,3 +21,4 @@ pub use object::{
     SliceEndpoint, SlicePort, TargetPort, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
+pub use sent::{Kind, Sent};

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub(crate) mod service;
 pub(crate) mod slice;
 

@@ -12,9 +12,19 @@ use crate::{
     tree::{Node, Value},
 };
 
+/// What a field that nobody here knows means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// A typo of whoever wrote it.
+    Refused,
+    /// A Kubernetes newer than this program: an API server has no typos.
+    Ignored,
+}
+
 /// The object being read, and what was found wrong with it.
 pub(crate) struct Reader {
     pub(crate) origin: Origin,
+    unknown: Unknown,
     pub(crate) object: Option<ObjectRef>,
     pub(crate) errors: Vec<ManifestError>,
 }
@@ -63,7 +73,12 @@ fn join(path: &str, key: &str) -> String {
 
 impl Reader {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, object: None, errors: Vec::new() }
+        Self { origin, unknown: Unknown::Refused, object: None, errors: Vec::new() }
+    }
+
+    /// A reader of what an API server sent.
+    pub(crate) fn lenient(origin: Origin) -> Self {
+        Self { unknown: Unknown::Ignored, ..Self::new(origin) }
     }
 
     /// Notes an error at a path and line.
@@ -83,11 +98,11 @@ impl Reader {
         None
     }
 
-    /// The fields of a map; a field that is not among the known ones is an error.
+    /// The fields of a map; a field that is not among the known ones is an error, unless [`Unknown::Ignored`].
     pub(crate) fn fields<'n>(&mut self, at: &At<'n>, known: &[&'static str]) -> Option<Fields<'n>> {
         let fields = self.map(at)?;
         for (key, node) in fields.fields {
-            if !known.contains(&key.as_str()) {
+            if self.unknown == Unknown::Refused && !known.contains(&key.as_str()) {
                 let cause = Cause::UnknownField { nearest: nearest(key, known) };
                 self.fail_at(join(&at.path, key), node.line, cause);
             }
@@ -95,7 +110,8 @@ impl Reader {
         Some(fields)
     }
 
-    fn map<'n>(&mut self, at: &At<'n>) -> Option<Fields<'n>> {
+    /// The fields of a map, known or not.
+    pub(crate) fn map<'n>(&mut self, at: &At<'n>) -> Option<Fields<'n>> {
         match &at.node.value {
             Value::Map(fields) => Some(Fields { fields, path: at.path.clone(), line: at.node.line }),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {

@@ -4,6 +4,8 @@
 //! next. Scalars are read as Kubernetes reads them (YAML 1.1 booleans included), so that `version: 0.1` is a number here
 //! too. Aliases share their target; a tree that would unfold beyond the bounds is refused.
 
+pub(crate) mod json;
+
 use std::{collections::HashMap, sync::Arc};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};

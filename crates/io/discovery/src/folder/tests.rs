@@ -17,6 +17,7 @@ fn settings() -> Settings {
         network: "".parse().unwrap(),
         node: Some("n1".parse().unwrap()),
         cluster_domain: Default::default(),
+        root_namespace: "istio-system".parse().unwrap(),
     }
 }
 

@@ -1,0 +1,196 @@
+//! Flags. Names of environment variables are Istio's where Istio has one.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Parser;
+use weir_compile::ClusterDomain;
+use weir_issuance::NodeAgents;
+use weir_model::{ClusterId, Namespace, Network, TrustDomain};
+use weir_telemetry::LogFormat;
+
+/// The control plane of Weir: turns what users declare into the mesh, serves it to agents, and signs identities.
+#[derive(Debug, Parser)]
+#[command(name = "weir-control", version)]
+pub(crate) struct Arguments {
+    /// Folder of Kubernetes manifests that is the mesh's state, instead of a cluster; changes are followed.
+    #[arg(long, value_name = "DIR", requires = "ca_dir", requires = "static_tokens", conflicts_with = "kubeconfig")]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// The cluster to follow, when this is not one of its pods.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Folder of the CA, in the layout of Istio's Secret cacerts; made if absent. Without it the CA is a Secret of the cluster.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca_dir: Option<PathBuf>,
+
+    /// File of tokens that are accepted beside the cluster's: lines of `token namespace/serviceaccount [node]`. For folders and tests.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) static_tokens: Option<PathBuf>,
+
+    /// The trust domain of every workload.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) trust_domain: TrustDomain,
+
+    /// The cluster's name.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes", value_name = "NAME")]
+    pub(crate) cluster_id: ClusterId,
+
+    /// The network of pods that do not name theirs; empty is the default one.
+    #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
+    pub(crate) network: Network,
+
+    /// The suffix of service names.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) cluster_domain: ClusterDomain,
+
+    /// The namespace this runs in: of its Lease, its Secrets.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weir-system", value_name = "NAME")]
+    pub(crate) namespace: Namespace,
+
+    /// The namespace whose policies without a selector cover the whole mesh. Istio `meshConfig.rootNamespace`.
+    #[arg(long, default_value = "istio-system", value_name = "NAME")]
+    pub(crate) root_namespace: Namespace,
+
+    /// Who this replica is among its like.
+    #[arg(long, env = "POD_NAME", default_value = "weir-control", value_name = "NAME")]
+    pub(crate) replica: String,
+
+    /// A name this is called by, in its certificate; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) serving_name: Vec<String>,
+
+    /// Who may ask for certificates of others, those of its node's pods: service accounts, separated by commas.
+    #[arg(
+        long,
+        env = "CA_TRUSTED_NODE_ACCOUNTS",
+        default_value = "istio-system/ztunnel,weir-system/weir-agent",
+        value_name = "NAMESPACE/NAME,..."
+    )]
+    pub(crate) trusted_node_accounts: NodeAgents,
+
+    /// Whom tokens must be meant for.
+    #[arg(long, default_value = "istio-ca", value_name = "AUDIENCE", value_delimiter = ',')]
+    pub(crate) token_audience: Vec<String>,
+
+    /// How long certificates are valid when nobody asks for less.
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration)]
+    pub(crate) certificate_lifetime: Duration,
+
+    /// How long certificates are valid at most.
+    #[arg(long, default_value = "90d", value_name = "TIME", value_parser = duration)]
+    pub(crate) longest_lifetime: Duration,
+
+    /// Where agents are served: discovery and certificates, over TLS.
+    #[arg(long, default_value_t = any(15012), value_name = "ADDRESS")]
+    pub(crate) grpc_addr: SocketAddr,
+
+    /// Where /metrics is served.
+    #[arg(long, default_value_t = any(15014), value_name = "ADDRESS")]
+    pub(crate) stats_addr: SocketAddr,
+
+    /// Where /ready is served.
+    #[arg(long, default_value_t = any(8080), value_name = "ADDRESS")]
+    pub(crate) ready_addr: SocketAddr,
+
+    /// The port on localhost where /debug/syncz, /debug/configz, /logging and /quitquitquit are served.
+    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT", value_parser = localhost)]
+    pub(crate) admin_addr: u16,
+
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json", value_parser = format)]
+    pub(crate) log_format: LogFormat,
+
+    /// What is logged: a level, or `target=level` separated by commas.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log_level: String,
+}
+
+impl Arguments {
+    /// The names in the server's certificate: those given, or those of the usual Services, istiod's among them.
+    pub(crate) fn names(&self) -> Vec<String> {
+        if !self.serving_name.is_empty() {
+            return self.serving_name.clone();
+        }
+        let own = format!("weir-control.{}.svc", self.namespace);
+        let istiod = "istiod.istio-system.svc".to_owned();
+        let full = |name: &str| format!("{name}.{}", self.cluster_domain);
+        vec![full(&own), full(&istiod), own, istiod]
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+fn format(text: &str) -> Result<LogFormat, String> {
+    text.parse().map_err(|_| "expected text or json".to_owned())
+}
+
+fn localhost(text: &str) -> Result<u16, String> {
+    text.strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok())
+        .ok_or_else(|| "expected localhost:PORT; the admin port is never open to others".to_owned())
+}
+
+/// A number with `s`, `m`, `h` or `d`; at most ten years.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time such as 90s, 10m, 24h or 90d, at most 3650d".to_owned();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(expected()),
+    };
+    let seconds = number.checked_mul(unit).filter(|seconds| (1..=3650 * 24 * 3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lifetime_has_a_unit() {
+        for (text, want) in [("90s", 90), ("10m", 600), ("24h", 86_400), ("90d", 7_776_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(want)), "{text}");
+        }
+        for bad in ["", "0s", "5", "1w", "-1s", "4000d", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_folder_needs_a_ca_and_tokens_of_its_own() {
+        let all = ["weir-control", "--manifests=/m", "--ca-dir=/c", "--static-tokens=/t"];
+        assert!(Arguments::try_parse_from(all).is_ok());
+        for left_out in [2, 3] {
+            let words = all.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, word)| *word);
+            assert!(Arguments::try_parse_from(words).is_err(), "without {}", all[left_out]);
+        }
+    }
+
+    #[test]
+    fn it_answers_to_its_own_name_and_to_istiods() {
+        let arguments = Arguments::try_parse_from(["weir-control", "--namespace=mesh"]).unwrap();
+        let names = arguments.names();
+        for name in ["weir-control.mesh.svc", "weir-control.mesh.svc.cluster.local", "istiod.istio-system.svc"] {
+            assert!(names.iter().any(|own| own == name), "{name} is not among {names:?}");
+        }
+        assert_eq!(arguments.trusted_node_accounts, NodeAgents::default());
+    }
+}

@@ -1,0 +1,260 @@
+//! The control plane's life: start everything in order, serve, stop in order.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use anyhow::{Context, bail};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use weir_compile::Settings;
+use weir_issuance::{Certificates, NodeAgents};
+use weir_kube::{Client, Election, ElectionOptions, TokenReviewer};
+use weir_rpc::{Caller, Server, Services, Unproven, Verify, Verifying};
+use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes};
+use weir_xds::{Discovery, Refused, Store, Subscriber};
+
+use crate::{
+    ca::{self, Ca, Storage},
+    cli::Arguments,
+    debug, measure,
+    source::{self, Mesh, Origin},
+    tokens::StaticTokens,
+};
+
+/// The Lease that says who writes to the cluster.
+const LEASE: &str = "weir-control-leader";
+
+/// Runs the control plane until it is told to stop.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let log = weir_telemetry::init(arguments.log_format, &arguments.log_level).context("--log-level")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(start_and_run(arguments, log))
+}
+
+/// Ends what runs, each by its own clone.
+type Stop = watch::Sender<bool>;
+
+fn stopped(stop: &Stop) -> impl Future<Output = ()> + Send + use<> {
+    let mut stopping = stop.subscribe();
+    async move { drop(stopping.wait_for(|stop| *stop).await) }
+}
+
+async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<()> {
+    let stop = Stop::new(false);
+    let metrics = Arc::new(Metrics::of("control", env!("CARGO_PKG_VERSION")).with_process());
+    let readiness = Readiness::default();
+    let first = readiness.wait_for("the mesh");
+    let cluster = match arguments.manifests {
+        Some(_) => None,
+        None => Some(weir_kube::connect(arguments.kubeconfig.as_deref()).await.context("the cluster")?),
+    };
+    let election = cluster.as_ref().map(|client| {
+        let options = ElectionOptions::new(arguments.namespace.as_str(), LEASE, &arguments.replica);
+        Election::start(client.clone(), options)
+    });
+    let (ca, now) = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments))
+        .await
+        .context("the CA")?;
+    let mesh = Mesh {
+        store: Arc::new(Store::new()),
+        pods: Arc::default(),
+        namespaces: watch::Sender::default(),
+        state: Arc::default(),
+    };
+    let discovery = discovery(&arguments, &mesh, &metrics);
+    let certificates = Certificates::new(now.authority.clone(), mesh.pods.clone(), issuance(&arguments));
+    let services = Services::default().with(discovery.clone()).with(certificates.clone());
+    let verify = verify(&arguments, cluster.as_ref())?;
+    let server = Server::new(services, now.tls.clone(), Some(verify), weir_rpc::Limits::default());
+
+    measure::discovery(&metrics, &discovery);
+    measure::source(&metrics, &mesh);
+    measure::certificates(&metrics, &certificates);
+    measure::server(&metrics, server.stats());
+    if let Some(election) = &election {
+        measure::leader(&metrics, election.leadership());
+    }
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let pages = debug::pages(&mesh, &discovery, &arguments.replica);
+    serve_people(&arguments, metrics, readiness, log, pages, &stop, &mut tasks).await?;
+    let listener = bind(arguments.grpc_addr, "--grpc-addr").await?;
+    tracing::info!(address = %listener.local_addr()?, "agents are served here");
+    let ending = stopped(&stop);
+    tasks.spawn(async move {
+        server.serve(listener, ending).await;
+        Ok(())
+    });
+    let ending = stopped(&stop);
+    tasks.spawn(async move {
+        ca.run(ending).await;
+        Ok(())
+    });
+    if let (Some(client), Some(election)) = (&cluster, &election) {
+        let (client, leadership, namespaces) = (client.clone(), election.leadership(), mesh.namespaces.subscribe());
+        let ending = stopped(&stop);
+        tasks.spawn(async move {
+            ca::publish(client, leadership, now.bundle, namespaces, ending).await;
+            Ok(())
+        });
+    }
+    let origin = match (&arguments.manifests, &cluster) {
+        (Some(folder), _) => Origin::folder(folder)?,
+        (None, Some(client)) => Origin::cluster(client.clone()),
+        (None, None) => bail!("neither a folder nor a cluster"),
+    };
+    tasks.spawn(source::follow(origin, settings(&arguments), mesh, first, stopped(&stop)));
+    tracing::info!("weir-control is running");
+    let result = wait(&stop, &mut tasks).await;
+    stop.send_replace(true);
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task of the control plane")??;
+    }
+    if let Some(election) = election {
+        election.stop().await;
+    }
+    result
+}
+
+/// Until a signal, somebody's wish, or the end of something that must not end.
+async fn wait(stop: &Stop, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminated.recv() => Ok(()),
+        _ = interrupted.recv() => Ok(()),
+        () = stopped(stop) => Ok(()),
+        Some(ended) = tasks.join_next() => {
+            ended.context("a task of the control plane")??;
+            bail!("a part of the control plane ended")
+        }
+    }
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    Settings {
+        trust_domain: arguments.trust_domain.clone(),
+        cluster: arguments.cluster_id.clone(),
+        network: arguments.network.clone(),
+        node: None,
+        cluster_domain: arguments.cluster_domain.clone(),
+        root_namespace: arguments.root_namespace.clone(),
+    }
+}
+
+fn ca_settings(arguments: &Arguments) -> ca::Settings {
+    ca::Settings {
+        trust_domain: arguments.trust_domain.clone(),
+        longest: arguments.longest_lifetime,
+        names: arguments.names(),
+    }
+}
+
+fn issuance(arguments: &Arguments) -> weir_issuance::Settings {
+    weir_issuance::Settings {
+        node_agents: arguments.trusted_node_accounts.clone(),
+        lifetime: arguments.certificate_lifetime,
+        ..weir_issuance::Settings::default()
+    }
+}
+
+fn storage(arguments: &Arguments, cluster: Option<&Client>, election: Option<&Election>) -> anyhow::Result<Storage> {
+    match (&arguments.ca_dir, cluster, election) {
+        (Some(dir), _, _) => Ok(Storage::Folder(dir.clone())),
+        (None, Some(client), Some(election)) => {
+            Ok(Storage::Secrets(client.clone(), arguments.namespace.clone(), election.leadership()))
+        }
+        (None, _, _) => bail!("without a cluster the CA needs --ca-dir"),
+    }
+}
+
+/// Discovery is for agents alone: what the whole mesh looks like is nobody else's business.
+fn discovery(arguments: &Arguments, mesh: &Mesh, metrics: &Metrics) -> Discovery {
+    let agents: NodeAgents = arguments.trusted_node_accounts.clone();
+    let admit = move |extensions: &http::Extensions, _: &weir_xds::Node| {
+        let caller =
+            extensions.get::<Caller>().ok_or_else(|| Refused::Unauthenticated("nobody proved who calls".to_owned()))?;
+        if !agents.include(caller.namespace(), caller.service_account()) {
+            let why = format!("{} is not among --trusted-node-accounts", caller.identity);
+            return Err(Refused::Denied(why));
+        }
+        Ok(Subscriber { label: caller.identity.to_string(), node: caller.node.clone() })
+    };
+    let pushes = measure::Pushes::new(metrics);
+    Discovery::new(mesh.store.clone(), weir_xds::Limits::default(), admit, move |push| pushes.saw(push))
+}
+
+/// Tokens of the file first, and then the cluster's.
+struct Either(Option<StaticTokens>, Option<TokenReviewer>);
+
+impl Verify for Either {
+    fn verify<'a>(&'a self, token: &'a str) -> Verifying<'a> {
+        Box::pin(async move {
+            if let Some(tokens) = &self.0 {
+                match (tokens.verify(token).await, &self.1) {
+                    (Err(Unproven::Refused(_)), Some(_)) => {}
+                    (answer, _) => return answer,
+                }
+            }
+            match &self.1 {
+                Some(reviewer) => reviewer.verify(token).await,
+                None => Err(Unproven::Refused("tokens are not accepted here".to_owned())),
+            }
+        })
+    }
+}
+
+fn verify(arguments: &Arguments, cluster: Option<&Client>) -> anyhow::Result<Arc<dyn Verify>> {
+    let tokens = match &arguments.static_tokens {
+        Some(path) => Some(StaticTokens::open(path, &arguments.trust_domain).context("--static-tokens")?),
+        None => None,
+    };
+    let reviewer = cluster.map(|client| {
+        TokenReviewer::new(client.clone(), arguments.trust_domain.clone(), arguments.token_audience.clone())
+    });
+    Ok(Arc::new(Either(tokens, reviewer)))
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> anyhow::Result<TcpListener> {
+    weir_telemetry::bind(address).await.context(flag)
+}
+
+async fn serve_people(
+    arguments: &Arguments,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    logging: LogHandle,
+    pages: Vec<(&'static str, weir_telemetry::Page)>,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let quit = stop.clone();
+    let admin = Routes::Admin(Arc::new(Admin {
+        pages,
+        logging,
+        filtered: Box::new(|_| {}),
+        readiness: readiness.clone(),
+        quit: Box::new(move || {
+            quit.send_replace(true);
+        }),
+    }));
+    let mut servers = vec![
+        (bind(arguments.stats_addr, "--stats-addr").await?, Routes::Stats(metrics)),
+        (bind(arguments.ready_addr, "--ready-addr").await?, Routes::Ready(readiness)),
+    ];
+    for listener in weir_telemetry::bind_loopback(arguments.admin_addr).await.context("--admin-addr")? {
+        servers.push((listener, admin.clone()));
+    }
+    for (listener, routes) in servers {
+        let ending = stopped(stop);
+        tasks.spawn(async move { Ok(weir_telemetry::serve(listener, routes, ending).await?) });
+    }
+    Ok(())
+}
+
+/// A time as people and programs read it. RFC 3339.
+pub(crate) fn timestamp(at: SystemTime) -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    time::OffsetDateTime::from(at).format(format).unwrap_or_default()
+}

@@ -1,0 +1,259 @@
+//! From what is declared to what is served: a source's changes, compiled, and handed to everybody who needs them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    error::Error,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::bail;
+use tokio::sync::watch;
+use weir_compile::{Compiler, Settings};
+use weir_discovery::{Folder, SourceError, Timing, Update};
+use weir_kube::{Client, Event, Options, Source};
+use weir_manifest::{Object, ObjectKey, Objects};
+use weir_model::Namespace;
+use weir_telemetry::Unready;
+use weir_xds::Store;
+
+use crate::pods::NodePods;
+
+/// Changes that are compiled together at most.
+const BATCH: usize = 4096;
+
+/// What follows the mesh.
+#[derive(Clone)]
+pub(crate) struct Mesh {
+    /// What agents are served.
+    pub(crate) store: Arc<Store>,
+    /// Which pods are where, for the CA.
+    pub(crate) pods: Arc<NodePods>,
+    /// Every namespace.
+    pub(crate) namespaces: watch::Sender<Arc<BTreeSet<Namespace>>>,
+    /// What happened, for people.
+    pub(crate) state: Arc<State>,
+}
+
+/// What happened to the source, for people and metrics.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Changes of objects that were read, by kind.
+    pub(crate) events: Mutex<BTreeMap<String, u64>>,
+    /// Objects that cannot be read now, and why.
+    pub(crate) refused: Mutex<BTreeMap<ObjectKey, Vec<String>>>,
+    /// Kinds that cannot be followed now, and why.
+    pub(crate) lost: Mutex<BTreeMap<String, String>>,
+    /// How often something was compiled.
+    pub(crate) generation: AtomicU64,
+}
+
+/// Where objects come from.
+pub(crate) enum Origin {
+    /// A folder.
+    Folder(Folder<Vec<Object>>, Vec<Object>),
+    /// A cluster.
+    Cluster(Source),
+}
+
+impl Origin {
+    /// Reads a folder.
+    pub(crate) fn folder(path: &Path) -> anyhow::Result<Self> {
+        let (objects, folder) = Folder::open_as(path, Timing::default(), all).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
+            anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
+        })?;
+        Ok(Self::Folder(folder, objects))
+    }
+
+    /// Begins to follow a cluster.
+    pub(crate) fn cluster(client: Client) -> Self {
+        Self::Cluster(Source::start(client, Options::default()))
+    }
+}
+
+/// Follows the origin until `ended`. `first` is done when everything that was there at the start is served.
+pub(crate) async fn follow(
+    origin: Origin,
+    settings: Settings,
+    mesh: Mesh,
+    first: Unready,
+    ended: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let following = async {
+        let compiler = Compiler::new(settings);
+        match origin {
+            Origin::Folder(folder, objects) => follow_folder(folder, objects, compiler, mesh, first).await,
+            Origin::Cluster(source) => follow_cluster(source, compiler, mesh, first).await,
+        }
+    };
+    tokio::select! {
+        () = ended => Ok(()),
+        () = following => bail!("the source of the mesh ended"),
+    }
+}
+
+async fn follow_folder(
+    mut folder: Folder<Vec<Object>>,
+    mut objects: Vec<Object>,
+    mut compiler: Compiler,
+    mesh: Mesh,
+    first: Unready,
+) {
+    let mut first = Some(first);
+    let mut before: HashSet<ObjectKey> = HashSet::new();
+    loop {
+        let now: HashSet<ObjectKey> = objects.iter().map(Object::key).collect();
+        for gone in before.difference(&now) {
+            compiler.remove(gone);
+        }
+        for object in objects {
+            mesh.state.count(&object.key().kind);
+            compiler.set(object);
+        }
+        mesh.namespaces.send_replace(Arc::new(now.iter().filter_map(namespace).collect()));
+        before = now;
+        mesh.serve(&mut compiler);
+        if let Some(first) = first.take() {
+            first.done();
+        }
+        for ignored in folder.ignored() {
+            tracing::warn!("without effect: {}: {}: {}", ignored.origin, ignored.object, ignored.why);
+        }
+        objects = loop {
+            match folder.next().await {
+                Update::World(objects) => {
+                    mesh.state.lost().remove("manifests");
+                    break objects;
+                }
+                Update::Rejected(errors) => mesh.state.reject(&errors),
+            }
+        };
+    }
+}
+
+async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, first: Unready) {
+    let mut first = Some(first);
+    let mut namespaces: BTreeSet<Namespace> = BTreeSet::new();
+    loop {
+        let mut next = Some(source.next().await);
+        let (mut synced, mut moved) = (false, false);
+        let mut taken = 0;
+        while let Some(event) = next {
+            match event {
+                Event::Set(object) => {
+                    let key = object.key();
+                    mesh.state.count(&key.kind);
+                    mesh.state.refused().remove(&key);
+                    moved |= namespace(&key).is_some_and(|name| namespaces.insert(name));
+                    compiler.set(object);
+                }
+                Event::Removed(key) => {
+                    mesh.state.count(&key.kind);
+                    mesh.state.refused().remove(&key);
+                    moved |= namespace(&key).is_some_and(|name| namespaces.remove(&name));
+                    compiler.remove(&key);
+                }
+                Event::Refused { key, errors } => mesh.state.refuse(&mut compiler, key, &errors),
+                Event::Synced => synced = true,
+                Event::Lost { kind, reason } => {
+                    let reason = chain(&reason);
+                    tracing::warn!(%kind, reason, "cannot be followed now; what is known of it stays in force");
+                    mesh.state.lost().insert(kind.to_string(), reason);
+                }
+                Event::Back { kind } => {
+                    tracing::info!(%kind, "is followed again");
+                    mesh.state.lost().remove(&kind.to_string());
+                }
+            }
+            taken += 1;
+            next = if taken < BATCH { source.try_next() } else { None };
+        }
+        if moved {
+            mesh.namespaces.send_replace(Arc::new(namespaces.clone()));
+        }
+        // Before the first list is complete nothing is served: half a mesh would refuse what the whole one admits.
+        if synced || first.is_none() {
+            mesh.serve(&mut compiler);
+        }
+        if synced && let Some(first) = first.take() {
+            tracing::info!("the cluster has been read");
+            first.done();
+        }
+    }
+}
+
+impl Mesh {
+    fn serve(&self, compiler: &mut Compiler) {
+        let delta = compiler.take();
+        self.pods.apply(&delta);
+        self.store.apply(&delta);
+        self.state.generation.fetch_add(1, Relaxed);
+    }
+}
+
+impl State {
+    fn count(&self, kind: &str) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        match events.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => drop(events.insert(kind.to_owned(), 1)),
+        }
+    }
+
+    fn refused(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Vec<String>>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object that cannot be read: what it was before is out of date, and what it is nobody knows.
+    fn refuse(&self, compiler: &mut Compiler, key: ObjectKey, errors: &[weir_manifest::ManifestError]) {
+        let lines: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+        for line in &lines {
+            tracing::error!("refused: {line}");
+        }
+        self.count(&key.kind);
+        compiler.refuse(&key, lines.first().map_or("it cannot be read", String::as_str));
+        self.refused().insert(key, lines);
+    }
+
+    fn reject(&self, errors: &[SourceError]) {
+        let lines: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+        for line in &lines {
+            tracing::error!("manifest refused, the last good state stays in force: {line}");
+        }
+        self.lost().insert("manifests".to_owned(), lines.join("; "));
+    }
+}
+
+fn all(objects: Objects) -> Vec<Object> {
+    let Objects { namespaces, pods, services, endpoint_slices, nodes, ignored: _ } = objects;
+    let mut all: Vec<Object> = namespaces.into_iter().map(Object::Namespace).collect();
+    all.extend(nodes.into_iter().map(Object::Node));
+    all.extend(pods.into_iter().map(Object::Pod));
+    all.extend(services.into_iter().map(Object::Service));
+    all.extend(endpoint_slices.into_iter().map(Object::EndpointSlice));
+    all
+}
+
+fn namespace(key: &ObjectKey) -> Option<Namespace> {
+    if &*key.kind == "Namespace" { key.name.parse().ok() } else { None }
+}
+
+/// An error with all that led to it.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,339 @@
+//! The other end: a control plane's deltas, whatever becomes of the connections they come over.
+//!
+//! What is known outlives a connection. On the next one it is said in `initial_resource_versions`, and what a control plane does not know
+//! any more it says to be removed: so do `weir-control` and istiod, which besides sends everything again. The list is bounded; what
+//! did not find room in it and is not sent again in the first answer is gone. The sum of everything stands in
+//! it under the name `*`: `weir-control` then answers with nothing at all, and for istiod it asks for what is asked for anyway.
+//!
+//! A resource that cannot be read is refused by name and the rest of its response taken; what was known of it stays known.
+
+mod held;
+mod link;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    pin::Pin,
+    time::Duration,
+};
+
+use rand::Rng;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
+};
+use tonic::{body::Body, client::GrpcService, codegen};
+use weir_world::Delta;
+
+use crate::{
+    kind::Kind,
+    proto::DeltaDiscoveryResponse,
+    request::{MAX_NAME_BYTES, MAX_NAMES_PER_REQUEST, Node},
+};
+use held::Held;
+use link::Link;
+
+/// Before the first attempt after a failed one, at most.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Before any, at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// How long an attempt may take, and then the first answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Names that wait to be taken from the demands.
+const MAX_DEMANDS: usize = 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All workloads and services.
+    Wildcard,
+    /// Those of our node, and what is demanded by name.
+    OnDemand,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The mesh changed.
+    Delta(Delta),
+    /// All that was asked for when the connection was made is there by now.
+    Synced,
+    /// The connection is gone, or was not made. What is known stays known, and the next attempt is under way.
+    Lost(String),
+    /// A resource cannot be read.
+    Rejected {
+        /// How it is called.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What was demanded by this name is not in the mesh.
+    Absent(String),
+}
+
+/// Why a demand was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DemandError {
+    /// No resource has such a name.
+    #[error("a name of {len} bytes, expected 1 to {MAX_NAME_BYTES}")]
+    Name {
+        /// Its length.
+        len: usize,
+    },
+    /// As many demands wait as may.
+    #[error("{MAX_DEMANDS} demands wait already")]
+    Full,
+    /// The client is gone.
+    #[error("nobody takes demands any more")]
+    Closed,
+}
+
+/// Demands resources by name: workload uids, `namespace/hostname` of services, `network/ip` of either.
+#[derive(Debug, Clone)]
+pub struct Demand(mpsc::Sender<Wish>);
+
+#[derive(Debug)]
+enum Wish {
+    For(String),
+    NotFor(String),
+}
+
+impl Demand {
+    /// Wants to know what is called so, and what becomes of it.
+    ///
+    /// # Errors
+    /// When the name is none, or too many demands wait.
+    pub fn subscribe(&self, name: &str) -> Result<(), DemandError> {
+        self.wish(Wish::For(checked(name)?))
+    }
+
+    /// Does not want to know any more.
+    ///
+    /// # Errors
+    /// When the name is none, or too many demands wait.
+    pub fn unsubscribe(&self, name: &str) -> Result<(), DemandError> {
+        self.wish(Wish::NotFor(checked(name)?))
+    }
+
+    fn wish(&self, wish: Wish) -> Result<(), DemandError> {
+        self.0.try_send(wish).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => DemandError::Full,
+            mpsc::error::TrySendError::Closed(_) => DemandError::Closed,
+        })
+    }
+}
+
+fn checked(name: &str) -> Result<String, DemandError> {
+    let len = name.len();
+    if (1..=MAX_NAME_BYTES).contains(&len) { Ok(name.to_owned()) } else { Err(DemandError::Name { len }) }
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<Link, String>> + Send>>;
+
+/// A link, or what there is instead.
+enum State {
+    /// The next attempt is made then.
+    Waiting(Pin<Box<Sleep>>),
+    /// An attempt is under way, with these names in its first request.
+    Connecting(Attempt, BTreeSet<String>),
+    /// There is one.
+    Linked(Box<Link>),
+}
+
+/// A client of a control plane.
+pub struct Client<C> {
+    connect: C,
+    mode: Mode,
+    node: Node,
+    state: State,
+    /// Attempts since a link was last good.
+    failures: u32,
+    held: Held,
+    asked: BTreeSet<String>,
+    wishes: mpsc::Receiver<Wish>,
+    demand: Demand,
+    events: VecDeque<Event>,
+}
+
+impl<C> fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("mode", &self.mode).field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// What woke a client.
+enum Woken {
+    Retry,
+    Link(Result<Link, String>),
+    Response(Result<DeltaDiscoveryResponse, String>),
+    Wish(Option<Wish>),
+    Late,
+}
+
+impl<C, F, S, E> Client<C>
+where
+    C: Fn() -> F,
+    F: Future<Output = Result<S, E>> + Send + 'static,
+    S: GrpcService<Body> + Send + 'static,
+    S::Future: Send,
+    S::ResponseBody: codegen::Body<Data = bytes::Bytes> + Send + 'static,
+    <S::ResponseBody as codegen::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: fmt::Display,
+{
+    /// A client that connects by `connect`, which is to give up by itself; it is called for each attempt, in [`Client::next`].
+    pub fn new(connect: C, mode: Mode, node: Node) -> Self {
+        let (demand, wishes) = mpsc::channel(MAX_DEMANDS);
+        Self {
+            connect,
+            mode,
+            node,
+            state: State::Waiting(Box::pin(sleep(Duration::ZERO))),
+            failures: 0,
+            held: Held::default(),
+            asked: BTreeSet::new(),
+            wishes,
+            demand: Demand(demand),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// What demands resources of this client. In wildcard mode there is nothing to demand: everything comes anyway.
+    pub fn demand(&self) -> Demand {
+        self.demand.clone()
+    }
+
+    /// The next event. It may be dropped and called again: nothing is lost.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            match self.wait().await {
+                Woken::Retry => self.connect(),
+                Woken::Link(Ok(link)) => self.linked(link),
+                Woken::Link(Err(why)) | Woken::Response(Err(why)) => self.lose(why),
+                Woken::Response(Ok(response)) => self.take(response),
+                Woken::Wish(wish) => self.wish(wish),
+                Woken::Late => self.lose(format!("no answer within {PATIENCE:?}")),
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        match &mut self.state {
+            State::Waiting(until) => tokio::select! {
+                () = until => Woken::Retry,
+                wish = self.wishes.recv() => Woken::Wish(wish),
+            },
+            State::Connecting(attempt, _) => tokio::select! {
+                link = attempt => Woken::Link(link),
+                wish = self.wishes.recv() => Woken::Wish(wish),
+            },
+            State::Linked(link) => {
+                let (late, by) = (link.answer_by.is_some(), link.answer_by.unwrap_or_else(Instant::now));
+                tokio::select! {
+                    response = link.receive() => Woken::Response(response),
+                    wish = self.wishes.recv() => Woken::Wish(wish),
+                    () = sleep_until(by), if late => Woken::Late,
+                }
+            }
+        }
+    }
+
+    /// Begins an attempt.
+    fn connect(&mut self) {
+        let requests = link::first(self.mode, &self.node, &mut self.held, &self.asked);
+        let attempt = (self.connect)();
+        let opening = async move {
+            let open = async {
+                let service = attempt.await.map_err(|error| error.to_string())?;
+                Link::open(service, requests).await
+            };
+            timeout(PATIENCE, open).await.unwrap_or_else(|_| Err(format!("no stream within {PATIENCE:?}")))
+        };
+        self.state = State::Connecting(Box::pin(opening), self.asked.clone());
+    }
+
+    /// There is a link. What was demanded since its first request was written is asked for now.
+    fn linked(&mut self, mut link: Link) {
+        let State::Connecting(_, said) = &self.state else { return };
+        let wanted: Vec<String> = self.asked.difference(said).cloned().collect();
+        let unwanted: Vec<String> = said.difference(&self.asked).cloned().collect();
+        let news = !wanted.is_empty() || !unwanted.is_empty();
+        let asked = if news { link.ask(wanted, unwanted) } else { Ok(()) };
+        self.state = State::Linked(Box::new(link));
+        if let Err(why) = asked {
+            self.lose(why);
+        }
+    }
+
+    /// The link is gone: the next attempt is made a while later, and later each time.
+    fn lose(&mut self, why: String) {
+        let most = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
+        // At least half of it, so that many clients do not come at once and none comes too often.
+        let wait = rand::rng().random_range(most / 2..=most);
+        self.failures += 1;
+        self.state = State::Waiting(Box::pin(sleep(wait)));
+        self.events.push_back(Event::Lost(why));
+    }
+
+    fn wish(&mut self, wish: Option<Wish>) {
+        // We hold a sender ourselves: there is always one.
+        let Some(wish) = wish else { return };
+        if self.mode == Mode::Wildcard {
+            return;
+        }
+        let (name, wanted) = match wish {
+            Wish::For(name) => (name, true),
+            Wish::NotFor(name) => (name, false),
+        };
+        if wanted && self.asked.len() == MAX_NAMES_PER_REQUEST && !self.asked.contains(&name) {
+            let why = format!("{MAX_NAMES_PER_REQUEST} names are demanded already");
+            self.events.push_back(Event::Rejected { name, why });
+            return;
+        }
+        let news = if wanted { self.asked.insert(name.clone()) } else { self.asked.remove(&name) };
+        match &mut self.state {
+            // It is said when there is a link.
+            State::Waiting(_) | State::Connecting(..) => {}
+            State::Linked(link) => {
+                // Who asks again wants to hear again.
+                let asked = match (wanted, news) {
+                    (true, _) => link.ask(vec![name], Vec::new()),
+                    (false, true) => link.ask(Vec::new(), vec![name]),
+                    (false, false) => Ok(()),
+                };
+                if let Err(why) = asked {
+                    self.lose(why);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, response: DeltaDiscoveryResponse) {
+        let State::Linked(link) = &mut self.state else { return };
+        let Some(kind) = Kind::of(&response.type_url) else {
+            return self.lose(format!("a response of the type {:?}, which nobody asked for", response.type_url));
+        };
+        let nonce = response.nonce.clone();
+        let last = link::is_last(&response.system_version_info);
+        let mut news = self.held.take(kind, response, &self.asked);
+        let done = last && link.first_answer(kind);
+        if done {
+            self.held.sweep(kind, &mut news.delta);
+        }
+        let answered = link.answer(kind, nonce, &news.rejected);
+        if news.delta != Delta::default() {
+            self.events.push_back(Event::Delta(news.delta));
+        }
+        self.events.extend(news.rejected.into_iter().map(|(name, why)| Event::Rejected { name, why }));
+        self.events.extend(news.absent.into_iter().map(Event::Absent));
+        if done && link.is_synced() {
+            self.failures = 0;
+            self.events.push_back(Event::Synced);
+        }
+        if let Err(why) = answered {
+            self.lose(why);
+        }
+    }
+}

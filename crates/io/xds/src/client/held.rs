@@ -1,0 +1,339 @@
+//! What the client knows, as far as it must be said to a control plane again: names and versions.
+
+use std::{collections::BTreeMap, mem};
+
+use foldhash::{HashMap, HashSet};
+use prost::Message;
+use weir_model::{Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
+use weir_world::Delta;
+
+use crate::{
+    convert::{Address, ConvertError, policy_from},
+    kind::{Kind, Sum, Version},
+    proto::{DeltaDiscoveryResponse, Resource, VersionEntry},
+};
+
+/// Refusals that are reported of one response. More are counted.
+const MAX_REJECTED: usize = 100;
+
+/// Names of resources, each with its version if it has one of ours. The texts are shared with the world.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    workloads: HashMap<WorkloadUid, Option<Version>>,
+    services: HashMap<ServiceName, Option<Version>>,
+    policies: HashMap<PolicyName, Option<Version>>,
+    /// For each kind what did not find room in the list: it is gone unless it is sent again.
+    unlisted: [HashSet<Name>; 2],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Name {
+    Workload(WorkloadUid),
+    Service(ServiceName),
+    Policy(PolicyName),
+}
+
+impl Name {
+    fn text(&self) -> String {
+        match self {
+            Self::Workload(uid) => uid.to_string(),
+            Self::Service(name) => name.to_string(),
+            Self::Policy(name) => name.to_string(),
+        }
+    }
+}
+
+/// What a response brought.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) delta: Delta,
+    pub(super) rejected: Vec<(String, String)>,
+    pub(super) absent: Vec<String>,
+}
+
+/// A delta in the making: each thing once, as it was said last.
+#[derive(Default)]
+struct Changes {
+    workloads: BTreeMap<WorkloadUid, Option<Workload>>,
+    services: BTreeMap<ServiceName, Option<Service>>,
+    policies: BTreeMap<PolicyName, Option<Policy>>,
+}
+
+impl Changes {
+    fn gone(&mut self, name: Name) {
+        match name {
+            Name::Workload(uid) => drop(self.workloads.insert(uid, None)),
+            Name::Service(name) => drop(self.services.insert(name, None)),
+            Name::Policy(name) => drop(self.policies.insert(name, None)),
+        }
+    }
+}
+
+impl Held {
+    /// What is held of the kind, within `room` bytes of which it takes its share.
+    pub(super) fn list(&mut self, kind: Kind, room: &mut usize) -> Vec<VersionEntry> {
+        let mut list = Vec::new();
+        let mut unlisted = HashSet::default();
+        for (name, version) in self.all(kind) {
+            let entry = VersionEntry {
+                name: name.text(),
+                version: version.as_ref().map(ToString::to_string).unwrap_or_default(),
+            };
+            match room.checked_sub(entry.encoded_len() + 4) {
+                Some(left) => {
+                    *room = left;
+                    list.push(entry);
+                }
+                None => {
+                    unlisted.insert(name);
+                }
+            }
+        }
+        self.unlisted[kind.index()] = unlisted;
+        list
+    }
+
+    /// The sum of what is held of the kind, if all of it has versions.
+    pub(super) fn sum(&self, kind: Kind) -> Option<String> {
+        let mut sum = Sum::default();
+        for (name, version) in self.all(kind) {
+            sum.add(&name.text(), version?);
+        }
+        Some(sum.to_string())
+    }
+
+    fn all(&self, kind: Kind) -> Vec<(Name, Option<Version>)> {
+        match kind {
+            Kind::Address => {
+                let workloads = self.workloads.iter().map(|(uid, version)| (Name::Workload(uid.clone()), *version));
+                let services = self.services.iter().map(|(name, version)| (Name::Service(name.clone()), *version));
+                workloads.chain(services).collect()
+            }
+            Kind::Authorization => {
+                self.policies.iter().map(|(name, version)| (Name::Policy(name.clone()), *version)).collect()
+            }
+        }
+    }
+
+    /// Takes a response: what is good of it is held from now on.
+    pub(super) fn take(&mut self, kind: Kind, response: DeltaDiscoveryResponse, asked: &Asked) -> News {
+        let mut news = News::default();
+        let mut changes = Changes::default();
+        let mut refused = 0_usize;
+        for removed in response.removed_resources {
+            match self.find(kind, &removed) {
+                Some(name) => {
+                    self.forget(&name);
+                    changes.gone(name);
+                }
+                None if asked.contains(&removed) => news.absent.push(removed),
+                None => {}
+            }
+        }
+        for bytes in response.resources {
+            let read = Resource::decode(bytes)
+                .map_err(|error| (String::new(), format!("a resource is none: {error}")))
+                .and_then(|resource| {
+                    let name = resource.name.clone();
+                    self.put(kind, resource, &mut changes).map_err(|error| (name, error))
+                });
+            if let Err(rejected) = read {
+                refused += 1;
+                if refused <= MAX_REJECTED {
+                    news.rejected.push(rejected);
+                }
+            }
+        }
+        if refused > MAX_REJECTED {
+            let more = refused - MAX_REJECTED;
+            news.rejected.push((String::new(), format!("{more} other resources of the response cannot be read")));
+        }
+        news.delta = Delta {
+            workloads: changes.workloads.into_iter().collect(),
+            services: changes.services.into_iter().collect(),
+            policies: changes.policies.into_iter().collect(),
+        };
+        news
+    }
+
+    /// The first answer is complete: what was not listed and not sent again is gone.
+    pub(super) fn sweep(&mut self, kind: Kind, delta: &mut Delta) {
+        for name in mem::take(&mut self.unlisted[kind.index()]) {
+            self.forget(&name);
+            match name {
+                Name::Workload(uid) => delta.workloads.push((uid, None)),
+                Name::Service(name) => delta.services.push((name, None)),
+                Name::Policy(name) => delta.policies.push((name, None)),
+            }
+        }
+    }
+
+    /// What is held by that name.
+    fn find(&self, kind: Kind, name: &str) -> Option<Name> {
+        match kind {
+            Kind::Address => {
+                let workload = name.parse().ok().filter(|uid| self.workloads.contains_key(uid)).map(Name::Workload);
+                let service = || name.parse().ok().filter(|name| self.services.contains_key(name)).map(Name::Service);
+                workload.or_else(service)
+            }
+            Kind::Authorization => name.parse().ok().filter(|name| self.policies.contains_key(name)).map(Name::Policy),
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        match name {
+            Name::Workload(uid) => self.workloads.remove(uid),
+            Name::Service(name) => self.services.remove(name),
+            Name::Policy(name) => self.policies.remove(name),
+        };
+        for unlisted in &mut self.unlisted {
+            unlisted.remove(name);
+        }
+    }
+
+    /// Takes one resource, or says what is wrong with it.
+    fn put(&mut self, kind: Kind, resource: Resource, changes: &mut Changes) -> Result<(), String> {
+        let name = resource.name;
+        let any = resource.resource.ok_or_else(|| format!("{name:?} has no content"))?;
+        if any.type_url != kind.type_url() {
+            return Err(format!("{name:?} is a {:?}, expected {:?}", any.type_url, kind.type_url()));
+        }
+        let version = resource.version.parse().ok();
+        let words = |error: ConvertError| error.to_string();
+        let name = match kind {
+            Kind::Address => match Address::decode(&name, &any.value).map_err(words)? {
+                Address::Workload(workload) => {
+                    let uid = workload.uid.clone();
+                    self.workloads.insert(uid.clone(), version);
+                    changes.workloads.insert(uid.clone(), Some(*workload));
+                    Name::Workload(uid)
+                }
+                Address::Service(service) => {
+                    let name = service.name.clone();
+                    self.services.insert(name.clone(), version);
+                    changes.services.insert(name.clone(), Some(*service));
+                    Name::Service(name)
+                }
+            },
+            Kind::Authorization => {
+                let (name, policy) = policy_from(&name, &any.value).map_err(words)?;
+                self.policies.insert(name.clone(), version);
+                changes.policies.insert(name.clone(), policy);
+                Name::Policy(name)
+            }
+        };
+        self.unlisted[kind.index()].remove(&name);
+        Ok(())
+    }
+}
+
+/// What was demanded by name.
+type Asked = std::collections::BTreeSet<String>;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        convert::policy_to,
+        proto,
+        store::{encode_service, encode_workload},
+        table::Encoded,
+        testing::{policy, service, workload},
+    };
+
+    fn response(resources: Vec<Bytes>, removed: &[&str]) -> DeltaDiscoveryResponse {
+        let removed_resources = removed.iter().map(ToString::to_string).collect();
+        DeltaDiscoveryResponse { resources, removed_resources, ..DeltaDiscoveryResponse::default() }
+    }
+
+    fn pods() -> [Encoded; 3] {
+        ["a", "b", "c"].map(|name| encode_workload(&workload(name, &["10.0.0.1"], &[])))
+    }
+
+    fn held() -> Held {
+        let mut held = Held::default();
+        let shop = encode_service(&service("shop", &["10.96.0.1"]));
+        let all = pods().into_iter().chain([shop]).map(|resource| resource.bytes).collect();
+        let news = held.take(Kind::Address, response(all, &[]), &Asked::new());
+        assert_eq!((news.delta.workloads.len(), news.delta.services.len(), news.rejected), (3, 1, Vec::new()));
+        held
+    }
+
+    fn gone(news: &Delta) -> usize {
+        let services = news.services.iter().filter(|(_, now)| now.is_none()).count();
+        news.workloads.iter().filter(|(_, now)| now.is_none()).count() + services
+    }
+
+    #[test]
+    fn what_found_no_room_in_the_list_and_is_not_sent_again_is_gone() {
+        for (room, listed) in [(usize::MAX, 4), (100, 1), (0, 0)] {
+            let mut held = held();
+            let mut left = room;
+            let list = held.list(Kind::Address, &mut left);
+            assert_eq!(list.len(), listed, "{room}");
+            let again = pods().into_iter().take(2).map(|pod| pod.bytes).collect();
+            let mut delta = held.take(Kind::Address, response(again, &[]), &Asked::new()).delta;
+            held.sweep(Kind::Address, &mut delta);
+            let sent_again = ["/a", "/b"];
+            let lost = |entry: &&VersionEntry| !sent_again.iter().any(|name| entry.name.ends_with(name));
+            assert_eq!(gone(&delta), 2 - list.iter().filter(lost).count(), "{room}");
+            held.sweep(Kind::Address, &mut delta);
+            assert_eq!(held.list(Kind::Address, &mut usize::MAX.clone()).len(), 4 - gone(&delta));
+        }
+    }
+
+    #[test]
+    fn the_sum_is_that_of_whoever_has_the_same_and_none_without_versions() {
+        let mut held = held();
+        let mut table = crate::table::Table::default();
+        for pod in pods() {
+            table.set(pod);
+        }
+        assert_ne!(held.sum(Kind::Address), Some(table.sum().to_string()));
+        table.set(encode_service(&service("shop", &["10.96.0.1"])));
+        assert_eq!(held.sum(Kind::Address), Some(table.sum().to_string()));
+        let mut resource = Resource::decode(pods()[0].bytes.clone()).unwrap();
+        resource.version.clear();
+        held.take(Kind::Address, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
+        assert_eq!(held.sum(Kind::Address), None, "istiod gives no versions");
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_once_and_what_was_only_asked_for_is_absent() {
+        let mut held = held();
+        let asked = Asked::from(["/10.0.0.9".to_owned()]);
+        let removed = ["Kubernetes//v1/Pod/default/a", "default/shop.default.svc.cluster.local", "/10.0.0.9", "x/y"];
+        let news = held.take(Kind::Address, response(Vec::new(), &removed), &asked);
+        assert_eq!((gone(&news.delta), news.absent), (2, vec!["/10.0.0.9".to_owned()]));
+        let news = held.take(Kind::Address, response(Vec::new(), &removed), &Asked::new());
+        assert_eq!((gone(&news.delta), news.absent), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_policy_that_becomes_a_dry_run_is_none_any_more() {
+        let mut held = Held::default();
+        for (dry_run, want) in [(false, Some(policy("p"))), (true, None)] {
+            let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
+            message.dry_run = dry_run;
+            let any = prost_types::Any {
+                type_url: Kind::Authorization.type_url().to_owned(),
+                value: message.encode_to_vec(),
+            };
+            let resource = Resource { name: "default/p".to_owned(), resource: Some(any), ..Resource::default() };
+            let news =
+                held.take(Kind::Authorization, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
+            assert_eq!(news.delta.policies, [(policy("p").name, want)]);
+        }
+    }
+
+    #[test]
+    fn many_bad_resources_are_counted_and_the_first_named() {
+        let bad = Resource { name: "bad".to_owned(), ..Resource::default() }.encode_to_vec();
+        let bytes = std::iter::repeat_n(Bytes::from(bad), 5000).chain([Bytes::from_static(b"\xff")]);
+        let news = Held::default().take(Kind::Address, response(bytes.collect(), &[]), &Asked::new());
+        assert_eq!(news.rejected.len(), MAX_REJECTED + 1);
+        assert!(news.rejected[0].1.contains("bad") && news.rejected[MAX_REJECTED].1.contains("4901 other"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Services.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weir_model::{AppProtocol, HealthPolicy, Network, Port, Service, ServiceName, ServicePort, canonical_ip};
+
+use super::{Beyond, ConvertError, Named, UNSUPPORTED, extension, extensions, octets};
+use crate::proto;
+
+/// The service as it is sent.
+pub(crate) fn service_to(service: &Service) -> proto::Service {
+    let health_policy = match service.health_policy {
+        HealthPolicy::OnlyReady => None,
+        HealthPolicy::All => Some(proto::HealthPolicy::AllowAll),
+    };
+    proto::Service {
+        name: service.short_name.to_string(),
+        namespace: service.name.namespace.to_string(),
+        hostname: service.name.hostname.to_string(),
+        addresses: service.vips.iter().map(|(network, vip)| address_to(network, vip)).collect(),
+        ports: service.ports.iter().map(port_to).collect(),
+        load_balancing: health_policy
+            .map(|policy| proto::LoadBalancing { mode: proto::Mode::Unspecified.into(), health_policy: policy.into() }),
+        extensions: service.unsupported.iter().map(|reason| extension(UNSUPPORTED, reason)).collect(),
+        ..proto::Service::default()
+    }
+}
+
+fn address_to(network: &Network, vip: &IpNet) -> proto::NetworkAddress {
+    let length = (vip.prefix_len() != vip.max_prefix_len()).then(|| u32::from(vip.prefix_len()));
+    proto::NetworkAddress { network: network.to_string(), address: octets(vip.addr()), length }
+}
+
+fn port_to(port: &ServicePort) -> proto::Port {
+    let protocol = match port.protocol {
+        AppProtocol::Unknown => proto::AppProtocol::Unknown,
+        AppProtocol::Http11 => proto::AppProtocol::Http11,
+        AppProtocol::Http2 => proto::AppProtocol::Http2,
+        AppProtocol::Grpc => proto::AppProtocol::Grpc,
+        AppProtocol::Tcp => proto::AppProtocol::Tcp,
+        AppProtocol::Tls => proto::AppProtocol::Tls,
+    };
+    proto::Port {
+        service_port: port.port.number().into(),
+        target_port: port.target.map_or(0, |target| target.number().into()),
+        app_protocol: protocol.into(),
+    }
+}
+
+/// The service in a message.
+pub(super) fn service_from(resource: Named<'_>, wire: proto::Service) -> Result<Service, ConvertError> {
+    let mut beyond = Beyond::default();
+    beyond.note(wire.waypoint.is_some(), "waypoint");
+    beyond.note(!wire.weighted_waypoints.is_empty(), "weighted_waypoints");
+    match beyond.known(wire.visibility, "visibility") {
+        proto::Visibility::Public => {}
+        proto::Visibility::Namespace => beyond.note(true, "visibility NAMESPACE"),
+    }
+    let balancing = wire.load_balancing.unwrap_or_default();
+    match beyond.known(balancing.mode, "load_balancing.mode") {
+        proto::Mode::Unspecified | proto::Mode::Failover => {}
+        proto::Mode::Strict => beyond.note(true, "load_balancing.mode STRICT"),
+        proto::Mode::Passthrough => beyond.note(true, "load_balancing.mode PASSTHROUGH"),
+    }
+    let health_policy = match beyond.known(balancing.health_policy, "load_balancing.health_policy") {
+        proto::HealthPolicy::OnlyHealthy => HealthPolicy::OnlyReady,
+        proto::HealthPolicy::AllowAll => HealthPolicy::All,
+    };
+    let ours = extensions(resource, wire.extensions, &mut beyond)?;
+    Ok(Service {
+        name: ServiceName {
+            namespace: wire.namespace.parse().map_err(resource.bad("namespace"))?,
+            hostname: wire.hostname.parse().map_err(resource.bad("hostname"))?,
+        },
+        short_name: resource.label("name", wire.name)?,
+        vips: wire.addresses.iter().map(|vip| address_from(resource, vip)).collect::<Result<_, _>>()?,
+        ports: wire.ports.iter().map(|port| port_from(resource, port)).collect::<Result<_, _>>()?,
+        health_policy,
+        unsupported: beyond.reason(ours.unsupported),
+    })
+}
+
+fn address_from(resource: Named<'_>, wire: &proto::NetworkAddress) -> Result<(Network, IpNet), ConvertError> {
+    let network = wire.network.parse().map_err(resource.bad("addresses.network"))?;
+    let ip = resource.address("addresses", &wire.address)?;
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    let length = wire.length.unwrap_or(most);
+    // A prefix of an IPv4 address in an IPv6 one is shorter by what stands before it (RFC 4291 §2.5.5.2).
+    let before = if canonical_ip(ip).is_ipv4() && ip.is_ipv6() { 96 } else { 0 };
+    let bad = || resource.bad("addresses.length")(format!("{length}, expected {before} to {most}"));
+    let own = length.checked_sub(before).filter(|_| length <= most).ok_or_else(bad)?;
+    let own = u8::try_from(own).map_err(|_| bad())?;
+    let vip = IpNet::new(canonical_ip(ip), own).map_err(|_| bad())?;
+    Ok((network, vip))
+}
+
+fn port_from(resource: Named<'_>, wire: &proto::Port) -> Result<ServicePort, ConvertError> {
+    let target = (wire.target_port != 0).then(|| resource.port("ports.target_port", wire.target_port)).transpose()?;
+    // A protocol that is not known is no protocol that is known: it labels, and decides nothing.
+    let protocol = match proto::AppProtocol::try_from(wire.app_protocol) {
+        Ok(proto::AppProtocol::Unknown) | Err(_) => AppProtocol::Unknown,
+        Ok(proto::AppProtocol::Http11) => AppProtocol::Http11,
+        Ok(proto::AppProtocol::Http2) => AppProtocol::Http2,
+        Ok(proto::AppProtocol::Grpc) => AppProtocol::Grpc,
+        Ok(proto::AppProtocol::Tcp) => AppProtocol::Tcp,
+        Ok(proto::AppProtocol::Tls) => AppProtocol::Tls,
+    };
+    Ok(ServicePort { name: "".into(), port: resource.port("ports.service_port", wire.service_port)?, protocol, target })
+}
+
+/// The alias of an address: `network/ip`.
+pub(crate) fn alias(network: &Network, ip: IpAddr) -> String {
+    format!("{network}/{ip}")
+}
+
+/// A port of a workload for one of a service.
+pub(super) fn pair_from(resource: Named<'_>, wire: &proto::Port) -> Result<(Port, Port), ConvertError> {
+    let own = resource.port("services.target_port", wire.target_port)?;
+    Ok((resource.port("services.service_port", wire.service_port)?, own))
+}

@@ -1,0 +1,194 @@
+//! What is sent is what is read, and what cannot be read or honoured is said.
+
+use proptest::prelude::*;
+use prost::Message;
+use weir_model::{Policy, PolicyScope, Tunnel};
+
+use super::*;
+use crate::{
+    proto::{ApplicationTunnel, GatewayAddress, WeightedWaypoint},
+    testing::{policy, service, services, workload, workloads},
+};
+
+proptest! {
+    #[test]
+    fn a_workload_is_read_as_it_was_sent(workload in workloads()) {
+        let sent = Address::Workload(Box::new(workload));
+        prop_assert_eq!(Address::decode(&sent.name(), &sent.encode()), Ok(sent));
+    }
+
+    #[test]
+    fn a_service_is_read_as_it_was_sent(service in services()) {
+        let sent = Address::Service(Box::new(service));
+        prop_assert_eq!(Address::decode(&sent.name(), &sent.encode()), Ok(sent));
+    }
+
+    #[test]
+    fn damaged_bytes_are_read_or_refused(workload in workloads(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let sent = Address::Workload(Box::new(workload));
+        let mut bytes = sent.encode();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(read) = Address::decode(&sent.name(), &bytes) {
+            prop_assert_eq!(Address::decode(&read.name(), &read.encode()), Ok(read));
+        }
+    }
+}
+
+#[test]
+fn a_policy_is_read_as_it_was_sent_and_denies_meanwhile() {
+    for scope in [PolicyScope::Mesh, PolicyScope::Namespace, PolicyScope::Workloads] {
+        let sent = Policy { scope, ..policy("only-me") };
+        let bytes = policy_to(&sent);
+        assert_eq!(policy_from("default/only-me", &bytes), Ok((sent.name.clone(), Some(sent))));
+        let message = proto::Authorization::decode(bytes.as_slice()).unwrap();
+        assert_eq!((message.action, message.rules.len()), (0, 0), "an ALLOW that allows nothing");
+    }
+}
+
+#[test]
+fn a_dry_run_is_no_policy_and_an_unknown_scope_is_the_whole_mesh() {
+    let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
+    message.scope = 9;
+    let read = policy_from("default/p", &message.encode_to_vec()).unwrap().1;
+    assert_eq!(read.map(|policy| policy.scope), Some(PolicyScope::Mesh));
+    message.dry_run = true;
+    assert_eq!(policy_from("default/p", &message.encode_to_vec()).unwrap().1, None);
+    assert!(policy_from("default/q", &message.encode_to_vec()).is_err(), "another's name was taken");
+}
+
+fn read_workload(change: impl FnOnce(&mut proto::Workload)) -> Result<Workload, ConvertError> {
+    let mut wire = workload_to(&workload("web", &["10.0.0.7", "fd00::7"], &["shop"]));
+    change(&mut wire);
+    workload::workload_from(Named("web"), wire)
+}
+
+fn read_service(change: impl FnOnce(&mut proto::Service)) -> Result<Service, ConvertError> {
+    let mut wire = service_to(&service("shop", &["10.96.0.7", "fd00:1::7"]));
+    change(&mut wire);
+    service::service_from(Named("shop"), wire)
+}
+
+type Change<M> = fn(&mut M);
+
+#[test]
+fn what_a_workload_asks_for_beyond_this_version_is_named_and_its_addresses_are_known() {
+    let cases: [(&str, Change<proto::Workload>); 11] = [
+        ("waypoint", |wire| wire.waypoint = Some(GatewayAddress::default())),
+        ("network_gateway", |wire| wire.network_gateway = Some(GatewayAddress::default())),
+        ("application_tunnel", |wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 1, port: 1 })),
+        ("native_tunnel", |wire| wire.native_tunnel = true),
+        ("hostname", |wire| wire.hostname = "example.com".to_owned()),
+        ("tunnel_protocol LEGACY_ISTIO_MTLS", |wire| wire.tunnel_protocol = 2),
+        ("tunnel_protocol 3", |wire| wire.tunnel_protocol = 3),
+        ("status 2", |wire| wire.status = 2),
+        ("network_mode 2", |wire| wire.network_mode = 2),
+        ("the extension \"x\"", |wire| {
+            wire.extensions.push(proto::Extension { name: "x".to_owned(), config: None });
+        }),
+        ("waypoint, native_tunnel", |wire| {
+            (wire.waypoint, wire.native_tunnel) = (Some(GatewayAddress::default()), true);
+        }),
+    ];
+    for (field, change) in cases {
+        let read = read_workload(change).unwrap();
+        assert_eq!(read.unsupported.as_deref(), Some(format!("this version does not know {field}").as_str()));
+        assert_eq!(read.addresses.len(), 2, "{field}");
+    }
+    let read = read_workload(|wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 0, port: 1 }));
+    assert_eq!(read.unwrap().unsupported, None, "a tunnel of no protocol");
+}
+
+#[test]
+fn what_a_service_asks_for_beyond_this_version_is_named_and_its_addresses_are_known() {
+    fn balance(mode: i32, health_policy: i32) -> Option<proto::LoadBalancing> {
+        Some(proto::LoadBalancing { mode, health_policy })
+    }
+    let cases: [(&str, Change<proto::Service>); 8] = [
+        ("waypoint", |wire| wire.waypoint = Some(GatewayAddress::default())),
+        ("weighted_waypoints", |wire| wire.weighted_waypoints = vec![WeightedWaypoint::default()]),
+        ("visibility NAMESPACE", |wire| wire.visibility = 1),
+        ("visibility 2", |wire| wire.visibility = 2),
+        ("load_balancing.mode STRICT", |wire| wire.load_balancing = balance(1, 0)),
+        ("load_balancing.mode PASSTHROUGH", |wire| wire.load_balancing = balance(3, 0)),
+        ("load_balancing.mode 4", |wire| wire.load_balancing = balance(4, 0)),
+        ("load_balancing.health_policy 2", |wire| wire.load_balancing = balance(0, 2)),
+    ];
+    for (field, change) in cases {
+        let read = read_service(change).unwrap();
+        assert_eq!(read.unsupported.as_deref(), Some(format!("this version does not know {field}").as_str()));
+        assert_eq!(read.vips.len(), 2, "{field}");
+    }
+    let failover = read_service(|wire| wire.load_balancing = balance(2, 1)).unwrap();
+    assert_eq!((failover.unsupported, failover.health_policy), (None, weir_model::HealthPolicy::All));
+}
+
+#[test]
+fn a_workload_with_a_bad_field_is_refused_by_the_name_of_the_field() {
+    let cases: [(&str, Change<proto::Workload>); 12] = [
+        ("uid", |wire| wire.uid.clear()),
+        ("addresses", |wire| wire.addresses[0] = vec![10, 0, 0]),
+        ("addresses", |wire| wire.addresses.push(Vec::new())),
+        ("namespace", |wire| wire.namespace = "a/b".to_owned()),
+        ("trust_domain", |wire| wire.trust_domain = "A".to_owned()),
+        ("service_account", |wire| wire.service_account = "-".to_owned()),
+        ("node", |wire| wire.node = "_".to_owned()),
+        ("network", |wire| wire.network = "\u{7f}".to_owned()),
+        ("name", |wire| wire.name = "n".repeat(1025)),
+        ("services", |wire| drop(wire.services.insert("shop".to_owned(), proto::PortList::default()))),
+        ("services.target_port", |wire| {
+            wire.services.values_mut().for_each(|ports| ports.ports[0].target_port = 65_536);
+        }),
+        ("authorization_policies", |wire| wire.authorization_policies.push("x".to_owned())),
+    ];
+    for (field, change) in cases {
+        let error = read_workload(change).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("\"web\": {field}: ")), "{field}: {error}");
+    }
+}
+
+#[test]
+fn a_service_with_a_bad_field_is_refused_by_the_name_of_the_field() {
+    let cases: [(&str, Change<proto::Service>); 7] = [
+        ("namespace", |wire| wire.namespace.clear()),
+        ("hostname", |wire| wire.hostname = "a..b".to_owned()),
+        ("addresses", |wire| wire.addresses[0].address = vec![0; 5]),
+        ("addresses.length", |wire| wire.addresses[0].length = Some(33)),
+        ("addresses.length", |wire| wire.addresses[1].length = Some(129)),
+        ("ports.service_port", |wire| wire.ports[0].service_port = 0),
+        ("ports.target_port", |wire| wire.ports[0].target_port = 70_000),
+    ];
+    for (field, change) in cases {
+        let error = read_service(change).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("\"shop\": {field}: ")), "{field}: {error}");
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_default_and_a_mapped_address_is_the_ipv4_address() {
+    let mapped: std::net::Ipv6Addr = "::ffff:10.0.0.9".parse().unwrap();
+    let read = read_workload(|wire| {
+        wire.cluster_id.clear();
+        wire.tunnel_protocol = 0;
+        wire.addresses = vec![mapped.octets().to_vec()];
+    })
+    .unwrap();
+    assert_eq!(read.identity().to_string(), "spiffe://cluster.local/ns/default/sa/default");
+    assert_eq!((read.cluster.as_str(), &*read.canonical_revision, read.tunnel), ("Kubernetes", "latest", Tunnel::None));
+    assert_eq!(read.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+    let read = read_service(|wire| {
+        let address = mapped.octets().to_vec();
+        wire.addresses = vec![proto::NetworkAddress { network: String::new(), address, length: Some(120) }];
+    });
+    assert_eq!(read.unwrap().vips[0].1.to_string(), "10.0.0.9/24");
+}
+
+#[test]
+fn a_resource_is_called_as_it_calls_itself() {
+    let sent = Address::Workload(Box::new(workload("web", &["10.0.0.7"], &[])));
+    let error = Address::decode("another", &sent.encode()).unwrap_err().to_string();
+    assert!(error.contains("another") && error.contains("Pod/default/web"), "{error}");
+    assert!(Address::decode("empty", &[]).is_err());
+    let long = vec![0; MAX_RESOURCE_BYTES + 1];
+    assert!(matches!(Address::decode("long", &long), Err(ConvertError::TooLong { .. })));
+}

@@ -1,0 +1,192 @@
+//! Workloads.
+
+use weir_model::{
+    ClusterId, Health, Locality, Membership, NetworkMode, ServiceAccount, TrustDomain, Tunnel, Workload, WorkloadKind,
+    canonical_ip,
+};
+
+use super::{Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, extension, extensions, octets, service::pair_from};
+use crate::proto;
+
+/// The service account that is left out on the wire. `istio.workload.Workload.service_account`.
+const DEFAULT_ACCOUNT: &str = "default";
+/// The cluster when nothing is said. Istio `CLUSTER_ID`.
+const DEFAULT_CLUSTER: &str = "Kubernetes";
+/// The revision when nothing is said, and left out on the wire.
+const DEFAULT_REVISION: &str = "latest";
+
+/// The workload as it is sent.
+pub(crate) fn workload_to(workload: &Workload) -> proto::Workload {
+    let own_domain = workload.trust_domain != TrustDomain::default();
+    let own_account = workload.service_account.as_str() != DEFAULT_ACCOUNT;
+    let text = |send: bool, text: &str| if send { text.to_owned() } else { String::new() };
+    let incarnation = (!workload.incarnation.is_empty()).then_some((INCARNATION, &workload.incarnation));
+    let unsupported = workload.unsupported.as_ref().map(|reason| (UNSUPPORTED, reason));
+    proto::Workload {
+        uid: workload.uid.to_string(),
+        name: workload.name.to_string(),
+        namespace: workload.namespace.to_string(),
+        addresses: workload.addresses.iter().map(|ip| octets(*ip)).collect(),
+        network: workload.network.to_string(),
+        tunnel_protocol: match workload.tunnel {
+            Tunnel::None => proto::TunnelProtocol::None,
+            Tunnel::Hbone => proto::TunnelProtocol::Hbone,
+        }
+        .into(),
+        trust_domain: text(own_domain, workload.trust_domain.as_str()),
+        service_account: text(own_account, workload.service_account.as_str()),
+        node: workload.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+        canonical_name: workload.canonical_name.to_string(),
+        canonical_revision: text(&*workload.canonical_revision != DEFAULT_REVISION, &workload.canonical_revision),
+        workload_type: match workload.kind {
+            WorkloadKind::Deployment => proto::WorkloadType::Deployment,
+            WorkloadKind::CronJob => proto::WorkloadType::CronJob,
+            WorkloadKind::Job => proto::WorkloadType::Job,
+            WorkloadKind::Pod => proto::WorkloadType::Pod,
+        }
+        .into(),
+        workload_name: workload.workload_name.to_string(),
+        services: workload.services.iter().map(|place| (place.service.to_string(), ports_to(place))).collect(),
+        authorization_policies: workload.policies.iter().map(ToString::to_string).collect(),
+        status: match workload.health {
+            Health::Healthy => proto::WorkloadStatus::Healthy,
+            Health::Unhealthy => proto::WorkloadStatus::Unhealthy,
+        }
+        .into(),
+        cluster_id: workload.cluster.to_string(),
+        locality: locality_to(&workload.locality),
+        network_mode: match workload.network_mode {
+            NetworkMode::Standard => proto::NetworkMode::Standard,
+            NetworkMode::HostNetwork => proto::NetworkMode::HostNetwork,
+        }
+        .into(),
+        extensions: incarnation.into_iter().chain(unsupported).map(|(name, text)| extension(name, text)).collect(),
+        ..proto::Workload::default()
+    }
+}
+
+fn ports_to(place: &Membership) -> proto::PortList {
+    let port = |(service, own): &(weir_model::Port, weir_model::Port)| proto::Port {
+        service_port: service.number().into(),
+        target_port: own.number().into(),
+        app_protocol: proto::AppProtocol::Unknown.into(),
+    };
+    proto::PortList { ports: place.ports.iter().map(port).collect() }
+}
+
+fn locality_to(locality: &Locality) -> Option<proto::Locality> {
+    (*locality != Locality::default()).then(|| proto::Locality {
+        region: locality.region.to_string(),
+        zone: locality.zone.to_string(),
+        subzone: locality.subzone.to_string(),
+    })
+}
+
+/// What of a workload this version knows, and what not.
+struct Features {
+    tunnel: Tunnel,
+    health: Health,
+    network_mode: NetworkMode,
+    kind: WorkloadKind,
+}
+
+impl Features {
+    fn read(wire: &proto::Workload, beyond: &mut Beyond) -> Self {
+        beyond.note(wire.waypoint.is_some(), "waypoint");
+        beyond.note(wire.network_gateway.is_some(), "network_gateway");
+        beyond.note(wire.native_tunnel, "native_tunnel");
+        let tunnelled = wire.application_tunnel.as_ref().is_some_and(|tunnel| tunnel.protocol != 0);
+        beyond.note(tunnelled, "application_tunnel");
+        beyond.note(!wire.hostname.is_empty(), "hostname");
+        Self {
+            tunnel: match beyond.known(wire.tunnel_protocol, "tunnel_protocol") {
+                proto::TunnelProtocol::None => Tunnel::None,
+                proto::TunnelProtocol::Hbone => Tunnel::Hbone,
+                proto::TunnelProtocol::LegacyIstioMtls => {
+                    beyond.note(true, "tunnel_protocol LEGACY_ISTIO_MTLS");
+                    Tunnel::None
+                }
+            },
+            health: match beyond.known(wire.status, "status") {
+                proto::WorkloadStatus::Healthy => Health::Healthy,
+                proto::WorkloadStatus::Unhealthy => Health::Unhealthy,
+            },
+            network_mode: match beyond.known(wire.network_mode, "network_mode") {
+                proto::NetworkMode::Standard => NetworkMode::Standard,
+                proto::NetworkMode::HostNetwork => NetworkMode::HostNetwork,
+            },
+            // A kind that is not known labels, and decides nothing.
+            kind: match proto::WorkloadType::try_from(wire.workload_type) {
+                Ok(proto::WorkloadType::Deployment) => WorkloadKind::Deployment,
+                Ok(proto::WorkloadType::CronJob) => WorkloadKind::CronJob,
+                Ok(proto::WorkloadType::Job) => WorkloadKind::Job,
+                Ok(proto::WorkloadType::Pod) | Err(_) => WorkloadKind::Pod,
+            },
+        }
+    }
+}
+
+/// The workload in a message.
+pub(super) fn workload_from(resource: Named<'_>, wire: proto::Workload) -> Result<Workload, ConvertError> {
+    let mut beyond = Beyond::default();
+    let features = Features::read(&wire, &mut beyond);
+    let ours = extensions(resource, wire.extensions, &mut beyond)?;
+    let services = wire.services.iter().map(|(service, ports)| membership(resource, service, ports));
+    let mut services = services.collect::<Result<Vec<_>, _>>()?;
+    services.sort();
+    let policies = wire.authorization_policies.iter().map(|name| name.parse());
+    let mut policies: Vec<_> = policies.collect::<Result<_, _>>().map_err(resource.bad("authorization_policies"))?;
+    policies.sort();
+    let addresses = wire.addresses.iter().map(|ip| resource.address("addresses", ip).map(canonical_ip));
+    Ok(Workload {
+        uid: wire.uid.parse().map_err(resource.bad("uid"))?,
+        incarnation: ours.incarnation.unwrap_or_default(),
+        name: resource.label("name", wire.name)?,
+        namespace: wire.namespace.parse().map_err(resource.bad("namespace"))?,
+        trust_domain: match wire.trust_domain.as_str() {
+            "" => TrustDomain::default(),
+            domain => domain.parse().map_err(resource.bad("trust_domain"))?,
+        },
+        service_account: or::<ServiceAccount>(&wire.service_account, DEFAULT_ACCOUNT)
+            .map_err(resource.bad("service_account"))?,
+        addresses: addresses.collect::<Result<_, _>>()?,
+        network: wire.network.parse().map_err(resource.bad("network"))?,
+        tunnel: features.tunnel,
+        network_mode: features.network_mode,
+        node: (!wire.node.is_empty()).then(|| wire.node.parse()).transpose().map_err(resource.bad("node"))?,
+        locality: locality_from(resource, wire.locality)?,
+        health: features.health,
+        cluster: or::<ClusterId>(&wire.cluster_id, DEFAULT_CLUSTER).map_err(resource.bad("cluster_id"))?,
+        kind: features.kind,
+        workload_name: resource.label("workload_name", wire.workload_name)?,
+        canonical_name: resource.label("canonical_name", wire.canonical_name)?,
+        canonical_revision: match wire.canonical_revision.as_str() {
+            "" => DEFAULT_REVISION.into(),
+            _ => resource.label("canonical_revision", wire.canonical_revision)?,
+        },
+        services,
+        policies,
+        unsupported: beyond.reason(ours.unsupported),
+    })
+}
+
+/// The text, or what stands for nothing.
+fn or<T: std::str::FromStr>(text: &str, default: &str) -> Result<T, T::Err> {
+    if text.is_empty() { default.parse() } else { text.parse() }
+}
+
+fn membership(resource: Named<'_>, service: &str, ports: &proto::PortList) -> Result<Membership, ConvertError> {
+    let service = service.parse().map_err(resource.bad("services"))?;
+    let mut ports: Vec<_> = ports.ports.iter().map(|port| pair_from(resource, port)).collect::<Result<_, _>>()?;
+    ports.sort();
+    Ok(Membership { service, ports })
+}
+
+fn locality_from(resource: Named<'_>, wire: Option<proto::Locality>) -> Result<Locality, ConvertError> {
+    let wire = wire.unwrap_or_default();
+    Ok(Locality {
+        region: resource.label("locality.region", wire.region)?,
+        zone: resource.label("locality.zone", wire.zone)?,
+        subzone: resource.label("locality.subzone", wire.subzone)?,
+    })
+}

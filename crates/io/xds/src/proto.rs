@@ -1,0 +1,16 @@
+//! The messages of the wire, as far as this version reads and writes them. Fields that are not here are skipped by their numbers.
+
+mod discovery;
+mod security;
+mod workload;
+
+pub(crate) use discovery::{
+    ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, VersionEntry,
+};
+pub(crate) use security::{Action, Authorization, Scope};
+pub(crate) use workload::{
+    Address, AddressType, AppProtocol, Extension, HealthPolicy, LoadBalancing, Locality, Mode, NetworkAddress,
+    NetworkMode, Port, PortList, Service, TunnelProtocol, Visibility, Workload, WorkloadStatus, WorkloadType,
+};
+#[cfg(test)]
+pub(crate) use workload::{ApplicationTunnel, GatewayAddress, WeightedWaypoint};

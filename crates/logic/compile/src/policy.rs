@@ -1,0 +1,42 @@
+//! Policies: how they are named in the mesh, and whom they cover.
+
+use weir_manifest::{Labels, PolicyObject};
+use weir_model::{NameError, Namespace, PolicyName, PolicyScope};
+
+use crate::Settings;
+
+/// Whom a policy covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Covering {
+    /// The namespace it reaches, none for all of the mesh.
+    pub(crate) over: Option<Namespace>,
+    /// Absent for everything there. A selector that asks for nothing selects everything, as in Kubernetes.
+    pub(crate) selector: Option<Labels>,
+}
+
+impl Covering {
+    /// A policy of the root namespace reaches all others.
+    pub(crate) fn new(settings: &Settings, object: PolicyObject) -> Self {
+        Self {
+            over: (object.namespace != settings.root_namespace).then_some(object.namespace),
+            selector: object.selector.filter(|selector| !selector.is_empty()),
+        }
+    }
+
+    pub(crate) fn scope(&self) -> PolicyScope {
+        match (&self.selector, &self.over) {
+            (Some(_), _) => PolicyScope::Workloads,
+            (None, None) => PolicyScope::Mesh,
+            (None, Some(_)) => PolicyScope::Namespace,
+        }
+    }
+}
+
+/// The name of a policy in the mesh. An AuthorizationPolicy bears its own, as on Istio's wire; the others have their
+/// kind before it, `requestauthentication~jwt`: no object's name has a `~` (RFC 1123), so that none is taken for another.
+pub(crate) fn name(kind: &str, namespace: &Namespace, name: &str) -> Result<PolicyName, NameError> {
+    match kind {
+        "AuthorizationPolicy" => PolicyName::new(namespace.clone(), name),
+        other => PolicyName::new(namespace.clone(), &format!("{}~{name}", other.to_ascii_lowercase())),
+    }
+}

@@ -1,0 +1,236 @@
+//! One object as an API server sends it.
+//!
+//! In: JSON, through serde. Out: the object, or every error in it. A server has checked the object against its own schema, and
+//! may be newer than this program: an unknown field is no error here. Everything else is as strict as for files, but for
+//! policies: what cannot be read of one widens whom it covers.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer};
+use weir_model::{Namespace, NodeName};
+
+use crate::{
+    error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin},
+    known,
+    object::{Object, ObjectKey},
+    read,
+    reader::{At, Fields, Reader},
+    tree::{Value, json::Tree},
+};
+
+/// A kind of object the mesh reads from an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// core/v1.
+    Namespace,
+    /// core/v1.
+    Node,
+    /// core/v1.
+    Pod,
+    /// core/v1.
+    Service,
+    /// discovery.k8s.io/v1.
+    EndpointSlice,
+    /// security.istio.io/v1.
+    AuthorizationPolicy,
+    /// security.istio.io/v1.
+    PeerAuthentication,
+    /// security.istio.io/v1.
+    RequestAuthentication,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::AuthorizationPolicy,
+        Self::PeerAuthentication,
+        Self::RequestAuthentication,
+    ];
+
+    /// `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::RequestAuthentication => "RequestAuthentication",
+        }
+    }
+
+    /// The group of its version; empty for the core.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Node | Self::Pod | Self::Service => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => "security.istio.io",
+        }
+    }
+
+    /// The one version that is read.
+    pub fn version(self) -> &'static str {
+        "v1"
+    }
+
+    /// The resource's name in a URL.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Node => "nodes",
+            Self::Pod => "pods",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+            Self::AuthorizationPolicy => "authorizationpolicies",
+            Self::PeerAuthentication => "peerauthentications",
+            Self::RequestAuthentication => "requestauthentications",
+        }
+    }
+
+    /// Whether the kind may be missing, because a CustomResourceDefinition brings it.
+    pub fn is_custom(self) -> bool {
+        self.group() == "security.istio.io"
+    }
+
+    fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An object as it was sent, without the parts that are big and never read.
+#[derive(Debug)]
+pub struct Sent {
+    tree: Tree,
+}
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { tree: Tree::deserialize(deserializer)? })
+    }
+}
+
+impl Sent {
+    /// `metadata.resourceVersion`, opaque.
+    pub fn resource_version(&self) -> Option<&str> {
+        self.metadata("resourceVersion")
+    }
+
+    /// `metadata.uid`.
+    pub fn uid(&self) -> Option<&str> {
+        self.metadata("uid")
+    }
+
+    /// Which object it is; nothing when it says so in no way a server would.
+    pub fn key(&self, kind: Kind) -> Option<ObjectKey> {
+        let namespace = match kind.is_namespaced() {
+            true => Some(self.metadata("namespace")?.parse::<Namespace>().ok()?),
+            false => None,
+        };
+        let name = self.metadata("name")?.parse::<NodeName>().ok()?;
+        Some(ObjectKey { kind: kind.name().into(), namespace, name: name.as_str().into() })
+    }
+
+    /// The object. `file` names the source in errors.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(&self, kind: Kind, file: &FileName) -> Result<Object, Vec<ManifestError>> {
+        let origin = Origin { file: file.clone(), document: 1, line: 0 };
+        let mut reader = Reader::lenient(origin.clone());
+        reader.object = Some(ObjectRef {
+            kind: kind.name().into(),
+            namespace: self.metadata("namespace").filter(|_| kind.is_namespaced()).map(Arc::from),
+            name: self.metadata("name").unwrap_or_default().into(),
+        });
+        let at = At { node: &self.tree.root, path: String::new() };
+        let fields = reader.fields(&at, known::OBJECT);
+        if let Some(fields) = &fields {
+            declared(&mut reader, fields, kind);
+        }
+        if kind.is_custom() {
+            let whole = fields.as_ref().filter(|_| reader.errors.is_empty() && self.tree.cut.is_none());
+            if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind) {
+                let policy = read::policy::policy(Reader::new(origin), whole, kind.name(), namespace, name);
+                return Ok(Object::Policy(policy));
+            }
+        }
+        if let Some(cause) = &self.tree.cut {
+            reader.fail(&at, cause.clone());
+            return Err(reader.errors);
+        }
+        let object = fields.and_then(|fields| core(&mut reader, &fields, kind));
+        match object {
+            Some(object) if reader.errors.is_empty() => Ok(object),
+            Some(_) | None => Err(reader.errors),
+        }
+    }
+
+    fn metadata(&self, field: &str) -> Option<&str> {
+        let metadata = member(&self.tree.root.value, "metadata")?;
+        match member(metadata, field)? {
+            Value::Text(text) => Some(text),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    match value {
+        Value::Map(fields) => fields.iter().find(|(key, _)| key == name).map(|(_, node)| &node.value),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
+    }
+}
+
+/// Checks kind and version, which the items of a list need not repeat.
+fn declared(reader: &mut Reader, fields: &Fields<'_>, kind: Kind) {
+    let expected = match kind {
+        Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => "v1",
+        Kind::EndpointSlice => "discovery.k8s.io/v1",
+        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => "security.istio.io/v1",
+    };
+    if let Some((found, at)) = reader.some_text(fields.field("apiVersion"))
+        && found != expected
+    {
+        let found = found.to_owned();
+        reader.fail(&at, Cause::ApiVersion { kind: kind.name().to_owned(), expected, found });
+    }
+    if let Some((found, at)) = reader.some_text(fields.field("kind"))
+        && found != kind.name()
+    {
+        reader.fail(&at, Cause::Expected { expected: kind.name(), found: Found::text(found) });
+    }
+}
+
+fn core(reader: &mut Reader, fields: &Fields<'_>, kind: Kind) -> Option<Object> {
+    let meta = read::metadata(reader, fields)?;
+    match kind {
+        Kind::Namespace => read::cluster::namespace(reader, fields, &meta).map(Object::Namespace),
+        Kind::Node => read::cluster::node(reader, fields, &meta).map(Object::Node),
+        Kind::Pod => read::pod::pod(reader, fields, &meta).map(Object::Pod),
+        // Only files need to look for cluster addresses elsewhere: a server has filled them in.
+        Kind::Service => read::service::service(reader, fields, &meta).map(|(service, _)| Object::Service(service)),
+        Kind::EndpointSlice => read::slice::slice(reader, fields, &meta).map(Object::EndpointSlice),
+        // Read before, whatever else they say; here only those whose name cannot be read.
+        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => {
+            meta.subdomain(reader);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sent/tests.rs"]
+mod tests;
