@@ -11,7 +11,10 @@ use weir_identity::Identities;
 use weir_model::{Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Tunnel, Workload, WorkloadKind};
 use weir_world::World;
 
-use crate::enrol::{PodState, States};
+use crate::{
+    control::ControlState,
+    enrol::{PodState, States},
+};
 
 /// What happened to the configuration, for people.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +63,8 @@ pub(crate) struct Sources {
     pub(crate) identities: Arc<Identities>,
     pub(crate) states: States,
     pub(crate) config: ConfigState,
+    /// The control plane, where there is one.
+    pub(crate) control: Option<ControlState>,
 }
 
 impl Sources {
@@ -77,6 +82,7 @@ impl Sources {
             "version": env!("CARGO_PKG_VERSION"),
             "node": self.node,
             "config": self.config.dump(),
+            "control": self.control.as_ref().map(ControlState::dump),
             "pods": self.states.all().iter().map(|(uid, state)| pod(uid, state)).collect::<Vec<_>>(),
             "workloads": workloads.iter().map(workload).collect::<Vec<_>>(),
             "services": world.services().map(|s| service(s, behind.get(&s.name))).collect::<Vec<_>>(),
@@ -111,7 +117,8 @@ fn pod(uid: &str, state: &PodState) -> Value {
         }
         PodState::Failing(reason) => json!({ "uid": uid, "state": "Failing", "reason": reason }),
         PodState::Leaving(connections) => json!({ "uid": uid, "state": "Leaving", "connections": connections }),
-        PodState::Outside(why) => json!({ "uid": uid, "state": "NotEnrolled", "reason": format!("{why:?}") }),
+        PodState::NotSent => json!({ "uid": uid, "state": "NotEnrolled", "reason": "NotSentByZds" }),
+        PodState::Outside { why, .. } => json!({ "uid": uid, "state": "NotEnrolled", "reason": format!("{why:?}") }),
     }
 }
 

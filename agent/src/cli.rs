@@ -71,17 +71,49 @@ impl Arguments {
 /// What the agent needs.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AgentArguments {
-    /// Folder of Kubernetes manifests that is the mesh's state; changes are followed.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: PathBuf,
+    /// Folder of Kubernetes manifests that is the mesh's state; changes are followed. Then no control plane is needed.
+    #[arg(long, value_name = "DIR", required_unless_present = "control", requires = "ca_dir")]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// The control plane that tells the mesh's state: weir-control, or istiod.
+    #[arg(long, env = "XDS_ADDRESS", value_name = "https://HOST:PORT", conflicts_with = "manifests")]
+    pub(crate) control: Option<String>,
+
+    /// The name in the control plane's certificate, where it is not the host's.
+    #[arg(long, env = "ALT_XDS_HOSTNAME", value_name = "NAME")]
+    pub(crate) control_name: Option<String>,
+
+    /// File of the roots that the control plane's certificate must lead to, PEM.
+    #[arg(long, env = "XDS_ROOT_CA", default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
+    pub(crate) control_roots: PathBuf,
+
+    /// Let the control plane tell only what is asked for, as connections need it: for meshes too large to be known by every node.
+    #[arg(long, env = "XDS_ON_DEMAND", default_value = "false", value_name = "true|false", action = clap::ArgAction::Set)]
+    pub(crate) on_demand: bool,
+
+    /// The CA that certificates are asked from; the control plane when absent.
+    #[arg(long, env = "CA_ADDRESS", value_name = "https://HOST:PORT", conflicts_with = "manifests")]
+    pub(crate) ca: Option<String>,
+
+    /// The name in the CA's certificate, where it is not the host's.
+    #[arg(long, env = "ALT_CA_HOSTNAME", value_name = "NAME")]
+    pub(crate) ca_name: Option<String>,
+
+    /// File of the roots that the CA's certificate must lead to, PEM. They are believed of peers, too.
+    #[arg(long, env = "CA_ROOT_CA", default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
+    pub(crate) ca_roots: PathBuf,
+
+    /// File of the token that proves to control plane and CA who asks.
+    #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
+    pub(crate) token: PathBuf,
 
     /// The node this agent runs on, as `spec.nodeName` of its pods says.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: NodeName,
 
-    /// Folder of the development CA's root; made if absent.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) ca_dir: PathBuf,
+    /// Folder of the development CA's root; made if absent. Only with --manifests.
+    #[arg(long, value_name = "DIR", requires = "manifests")]
+    pub(crate) ca_dir: Option<PathBuf>,
 
     /// The trust domain of every workload.
     #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
@@ -98,6 +130,26 @@ pub(crate) struct AgentArguments {
     /// The unix socket on which the CNI plugin asks whether a pod is caught; without it, none is opened.
     #[arg(long, value_name = "PATH")]
     pub(crate) cni_socket: Option<PathBuf>,
+
+    /// Folder of network configurations in which the CNI plugin is put into the runtime's chain, and put back if it is removed.
+    #[arg(long, value_name = "DIR", requires_all = ["cni_plugin", "cni_socket"])]
+    pub(crate) cni_conf_dir: Option<PathBuf>,
+
+    /// Folder of plugins, for --cni-conf-dir.
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub(crate) cni_bin_dir: PathBuf,
+
+    /// The CNI plugin to copy, for --cni-conf-dir.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cni_plugin: Option<PathBuf>,
+
+    /// The unix socket of a CNI node agent that hands over pods by ZDS, as Istio's does; it then decides which are caught.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) zds_socket: Option<PathBuf>,
+
+    /// The node's /proc, where pods that nobody tells of are found by their processes.
+    #[arg(long, env = "HOSTPROC", value_name = "DIR", default_value = "/proc")]
+    pub(crate) proc: PathBuf,
 
     /// Root of the cgroup v2 tree; found in the mount table when absent.
     #[arg(long, value_name = "DIR")]

@@ -1,5 +1,5 @@
-//! The socket that the CNI plugin asks on: a pod's name and network namespace in, whether it is caught out, as soon as that is
-//! certain. It changes nothing: who is caught is what the mesh says, and [`crate::enrol`] does it.
+//! The socket that the CNI plugin asks on: a pod's name, network namespace and addresses in, whether it is caught out, as soon as that
+//! is certain. Where the pod is goes to [`crate::namespaces`]; who is caught is what the mesh says, and [`crate::enrol`] does it.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use weir_model::{ClusterId, NameError, Namespace, WorkloadUid};
+use weir_model::{ClusterId, NameError, Namespace, WorkloadUid, canonical_ip};
 use weir_net::NetnsId;
 
-use crate::enrol::{PodState, States, chain};
+use crate::{
+    enrol::{PodState, States, chain},
+    namespaces::{Added, Namespaces, TooMany},
+};
 
 /// How long an ADD waits for its pod. The plugin waits for 20 s.
 const WAIT: Duration = Duration::from_secs(15);
@@ -37,6 +40,10 @@ const WAIT: Duration = Duration::from_secs(15);
 const CONNECTION: Duration = Duration::from_secs(20);
 /// The longest question, in bytes.
 const BODY_BOUND: usize = 64 << 10;
+/// Addresses of one pod.
+const ADDRESSES: usize = 64;
+/// The longest `metadata.uid`, in bytes: a UUID, or the hash of a static pod's file.
+const POD_UID_BOUND: usize = 128;
 /// How many questions wait at once: more than a node starts pods. Others wait in the socket's queue.
 const AT_ONCE: usize = 512;
 /// How long to wait when no connection can be accepted.
@@ -55,8 +62,20 @@ enum Refusal {
     Name(#[source] NameError),
     #[error("the question has no {0}")]
     Missing(&'static str),
+    #[error("{0} is no absolute path")]
+    Relative(PathBuf),
+    #[error("podUid has {0} bytes, expected {POD_UID_BOUND} at most")]
+    PodUid(usize),
+    #[error("{0} ips, expected {ADDRESSES} at most")]
+    Addresses(usize),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("the agent does not know the pod yet")]
     Unknown,
+    #[error("the agent knows a pod of this name with the uid {known}, and not yet the one of {asked}")]
+    OtherPod { known: Arc<str>, asked: Arc<str> },
+    #[error("ZDS decides which pods are caught, and has not sent this one")]
+    NotSent,
     #[error("{0}")]
     Failing(String),
     #[error("a pod of this name is leaving the mesh, with {0} connections")]
@@ -75,10 +94,21 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoQuestion => StatusCode::NOT_FOUND,
-            Self::Body(_) | Self::Decode(_) | Self::Name(_) | Self::Missing(_) => StatusCode::BAD_REQUEST,
-            Self::Unknown | Self::Failing(_) | Self::Leaving(_) | Self::Netns { .. } | Self::OtherNetns { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Body(_)
+            | Self::Decode(_)
+            | Self::Name(_)
+            | Self::Missing(_)
+            | Self::Relative(_)
+            | Self::PodUid(_)
+            | Self::Addresses(_) => StatusCode::BAD_REQUEST,
+            Self::TooMany(_)
+            | Self::Unknown
+            | Self::OtherPod { .. }
+            | Self::NotSent
+            | Self::Failing(_)
+            | Self::Leaving(_)
+            | Self::Netns { .. }
+            | Self::OtherNetns { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -111,18 +141,18 @@ enum RawCommand {
 enum Question {
     /// Whether the agent is there.
     Status,
-    /// Whether a pod is caught in this namespace, within a time.
-    Pod { uid: WorkloadUid, netns: PathBuf, wait: Duration },
+    /// A pod starts here: whether it is caught, within a time.
+    Add { uid: WorkloadUid, pod: Added },
+    /// Whether a pod is caught here now.
+    Check { uid: WorkloadUid, pod: Added },
 }
 
 impl Question {
     fn parse(body: &[u8], cluster: &ClusterId) -> Result<Self, Refusal> {
         let raw: RawQuestion = serde_json::from_slice(body).map_err(Refusal::Decode)?;
-        let wait = match raw.command {
-            RawCommand::Status => return Ok(Self::Status),
-            RawCommand::Add => WAIT,
-            RawCommand::Check => Duration::ZERO,
-        };
+        if matches!(raw.command, RawCommand::Status) {
+            return Ok(Self::Status);
+        }
         let namespace: Namespace =
             raw.pod_namespace.ok_or(Refusal::Missing("podNamespace"))?.parse().map_err(Refusal::Name)?;
         let name = raw.pod_name.ok_or(Refusal::Missing("podName"))?;
@@ -132,7 +162,21 @@ impl Question {
             pod = %uid, command = ?raw.command, pod_uid = ?raw.pod_uid, container = ?raw.container_id,
             netns = ?netns, ips = ?raw.ips, "asked by the CNI plugin"
         );
-        Ok(Self::Pod { uid, netns, wait })
+        if !netns.is_absolute() {
+            return Err(Refusal::Relative(netns));
+        }
+        if raw.pod_uid.len() > POD_UID_BOUND {
+            return Err(Refusal::PodUid(raw.pod_uid.len()));
+        }
+        if raw.ips.len() > ADDRESSES {
+            return Err(Refusal::Addresses(raw.ips.len()));
+        }
+        let addresses = raw.ips.into_iter().map(canonical_ip).collect();
+        let pod = Added { incarnation: raw.pod_uid.into(), netns, addresses };
+        Ok(match raw.command {
+            RawCommand::Add => Self::Add { uid, pod },
+            RawCommand::Check | RawCommand::Status => Self::Check { uid, pod },
+        })
     }
 }
 
@@ -147,6 +191,7 @@ struct Answerer {
     user: u32,
     cluster: ClusterId,
     states: States,
+    namespaces: Namespaces,
 }
 
 impl Server {
@@ -154,11 +199,17 @@ impl Server {
     ///
     /// # Errors
     /// The socket cannot be put there.
-    pub(crate) fn bind(path: &Path, cluster: ClusterId, states: States) -> io::Result<Self> {
-        Self::bind_for(0, path, cluster, states)
+    pub(crate) fn bind(path: &Path, cluster: ClusterId, states: States, namespaces: Namespaces) -> io::Result<Self> {
+        Self::bind_for(0, path, cluster, states, namespaces)
     }
 
-    fn bind_for(user: u32, path: &Path, cluster: ClusterId, states: States) -> io::Result<Self> {
+    fn bind_for(
+        user: u32,
+        path: &Path,
+        cluster: ClusterId,
+        states: States,
+        namespaces: Namespaces,
+    ) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -170,7 +221,7 @@ impl Server {
         let listener = UnixListener::bind(&new)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
         fs::rename(&new, path)?;
-        Ok(Self { listener, answerer: Arc::new(Answerer { user, cluster, states }) })
+        Ok(Self { listener, answerer: Arc::new(Answerer { user, cluster, states, namespaces }) })
     }
 
     /// Answers until `shutdown` is done; who waits then is left without an answer, and tries again.
@@ -246,16 +297,22 @@ impl Answerer {
         let body = Limited::new(request.into_body(), BODY_BOUND).collect().await.map_err(Refusal::Body)?;
         match Question::parse(&body.to_bytes(), &self.cluster)? {
             Question::Status => Ok(false),
-            Question::Pod { uid, netns, wait } => self.settled(&uid, &netns, wait).await,
+            Question::Check { uid, pod } => judge(self.states.follow().borrow().get(uid.as_str()), &pod),
+            Question::Add { uid, pod } => {
+                // Looked at now: what is not there would be forgotten before anybody uses it.
+                NetnsId::at(&pod.netns).map_err(|source| Refusal::Netns { path: pod.netns.clone(), source })?;
+                self.settled(uid, pod, WAIT).await
+            }
         }
     }
 
     /// Whether the pod is caught, once that is certain. What may still become well is waited for.
-    async fn settled(&self, uid: &WorkloadUid, netns: &Path, wait: Duration) -> Result<bool, Refusal> {
+    async fn settled(&self, uid: WorkloadUid, pod: Added, wait: Duration) -> Result<bool, Refusal> {
         let mut states = self.states.follow();
+        self.namespaces.add(uid.clone(), pod.clone())?;
         let by = Instant::now() + wait;
         loop {
-            let judged = judge(states.borrow_and_update().get(uid.as_str()), netns);
+            let judged = judge(states.borrow_and_update().get(uid.as_str()), &pod);
             let waited = match judged {
                 Ok(enrolled) => return Ok(enrolled),
                 Err(_) => timeout_at(by, states.changed()).await,
@@ -268,15 +325,22 @@ impl Answerer {
 }
 
 /// Whether a pod of this state is caught, in this namespace: one of the same name may have been there before.
-fn judge(state: Option<&PodState>, asked: &Path) -> Result<bool, Refusal> {
+fn judge(state: Option<&PodState>, asked: &Added) -> Result<bool, Refusal> {
     match state {
         None => Err(Refusal::Unknown),
-        Some(PodState::Outside(_)) => Ok(false),
+        Some(PodState::Outside { incarnation, .. })
+            if !incarnation.is_empty() && !asked.incarnation.is_empty() && *incarnation != asked.incarnation =>
+        {
+            Err(Refusal::OtherPod { known: incarnation.clone(), asked: asked.incarnation.clone() })
+        }
+        Some(PodState::Outside { .. }) => Ok(false),
+        Some(PodState::NotSent) => Err(Refusal::NotSent),
         Some(PodState::Failing(reason)) => Err(Refusal::Failing(reason.clone())),
         Some(PodState::Leaving(connections)) => Err(Refusal::Leaving(*connections)),
         Some(PodState::Enrolled { netns, id, .. }) => {
-            let at = NetnsId::at(asked).map_err(|source| Refusal::Netns { path: asked.to_owned(), source })?;
-            let other = || Refusal::OtherNetns { caught: netns.clone(), asked: asked.to_owned() };
+            let path = &asked.netns;
+            let at = NetnsId::at(path).map_err(|source| Refusal::Netns { path: path.clone(), source })?;
+            let other = || Refusal::OtherNetns { caught: netns.clone(), asked: path.clone() };
             if at == *id { Ok(true) } else { Err(other()) }
         }
     }

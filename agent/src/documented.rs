@@ -12,7 +12,9 @@ use weir_telemetry::{AccessLog, Exposition, LogFormat, Metrics};
 use crate::{
     admin::{ConfigState, Sources},
     cli::Arguments,
+    control::ControlState,
     enrol::States,
+    install::Repairs,
     measure::{self, Decisions},
     worker::Shared,
 };
@@ -80,6 +82,7 @@ fn shared(folder: &std::path::Path) -> Shared {
         world: Arc::new(ArcSwap::default()),
         identities: Arc::new(Identities::new(Arc::new(ca))),
         metrics: Arc::new(Metrics::new("agent", "test").with_process()),
+        demands: None,
     }
 }
 
@@ -88,7 +91,8 @@ fn every_metric_is_in_metrics_md_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let shared = shared(folder.path());
     let access = AccessLog::start(LogFormat::Text, io::sink()).unwrap();
-    measure::collect(&shared, Some(access), Decisions::default());
+    measure::collect(&shared, Some(access), Decisions::default(), Repairs::default());
+    ControlState::default().collect(&shared.metrics);
     let text = shared.metrics.render(Exposition::Plain);
     let registered: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name).collect();
@@ -123,11 +127,13 @@ fn every_part_of_a_configuration_dump_is_in_metrics_md() {
         identities: shared.identities,
         states: States::default(),
         config: ConfigState::default(),
+        control: Some(ControlState::default()),
     };
     let dump = sources.dump();
     let (_, section) = METRICS.split_once("## `/config_dump`").expect("a section of the dump");
     let mut names: Vec<&String> = dump.as_object().unwrap().keys().collect();
     names.extend(dump["config"].as_object().unwrap().keys());
+    names.extend(dump["control"].as_object().unwrap().keys());
     for name in names {
         assert!(section.contains(&format!("`{name}`")), "docs/metrics.md does not explain {name} of the dump");
     }

@@ -15,13 +15,15 @@ use tokio::{
     time::timeout,
 };
 use weir_ebpf_loader::{Capture, Redirect};
-use weir_model::{Enrolment, LocalPod, WorkloadUid};
-use weir_net::{Netns, NetnsError, NetnsId};
+use weir_model::{Enrolment, LocalPod, Workload, WorkloadUid};
+use weir_net::{NetnsError, NetnsId};
 use weir_world::World;
 
 use crate::{
     listeners,
+    namespaces::{Authority, Found, Namespaces, same},
     pod::{Pod, ROUTING, Stage},
+    proc::{Look, Wanted},
     routed::{Routed, find},
     worker::{Order, Shared},
 };
@@ -33,8 +35,22 @@ const BEGIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnrolError {
     /// Nothing says where its namespace is.
-    #[error("the pod has no annotation weir.dev/netns, so nobody knows its network namespace")]
+    #[error(
+        "nobody knows its network namespace: neither the annotation weir.dev/netns nor the CNI plugin says it, and no process of the pod is found"
+    )]
     NoNetns,
+    /// ZDS has not sent it yet.
+    #[error("ZDS has not sent its network namespace yet")]
+    NotSent,
+    /// Neither the mesh nor the finder of its namespace knows an address of it.
+    #[error("its addresses are not known yet")]
+    NoAddresses,
+    /// A namespace that is no pod's.
+    #[error("{0} is the node's own network namespace")]
+    Nodes(PathBuf),
+    /// A namespace that is another pod's.
+    #[error("{netns} is the network namespace of {of}")]
+    Taken { netns: PathBuf, of: WorkloadUid },
     /// The namespace cannot be opened.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -70,8 +86,10 @@ pub(crate) enum PodState {
     Failing(String),
     /// No longer caught; so many connections go on.
     Leaving(usize),
-    /// Not to be caught, and why.
-    Outside(Enrolment),
+    /// Not to be caught, and why; `metadata.uid` of the pod that this is true of.
+    Outside { why: Enrolment, incarnation: Arc<str> },
+    /// The mesh wants it caught, but ZDS decides, and does not.
+    NotSent,
 }
 
 /// The states of all local pods; read by the admin server, waited for by the CNI plugin's.
@@ -119,6 +137,50 @@ pub(crate) struct Enroller {
     adopted: bool,
     routed: Routed,
     states: States,
+    places: Places,
+}
+
+/// What finds pods' namespaces.
+pub(crate) struct Places {
+    /// What is known of them.
+    pub(crate) namespaces: Namespaces,
+    /// Who looks for those that nobody tells.
+    pub(crate) look: Look,
+    /// Namespaces that are no pod's, whoever says so.
+    pub(crate) own: Vec<NetnsId>,
+}
+
+/// A pod that is to be caught: what the mesh knows of it, and where it is.
+struct Candidate<'w> {
+    pod: &'w LocalPod,
+    workload: Option<Arc<Workload>>,
+    found: Option<Found>,
+}
+
+impl<'w> Candidate<'w> {
+    fn incarnation(workload: Option<&Arc<Workload>>) -> &str {
+        workload.map_or("", |workload| &workload.incarnation)
+    }
+
+    fn find(pod: &'w LocalPod, world: &World, namespaces: &Namespaces) -> Option<Self> {
+        let workload = world.workload(&pod.uid);
+        let incarnation = Self::incarnation(workload.as_ref());
+        if pod.enrolment != Enrolment::Enrolled || !namespaces.wants(pod, incarnation) {
+            return None;
+        }
+        let found = namespaces.find(pod, incarnation);
+        Some(Self { pod, workload, found })
+    }
+
+    /// The pod, if its namespace has to be looked for.
+    fn missing(&self) -> Option<Wanted> {
+        let lost = self.found.as_ref().is_none_or(|found| found.place.is_lost());
+        lost.then(|| Wanted {
+            uid: self.pod.uid.clone(),
+            incarnation: Self::incarnation(self.workload.as_ref()).into(),
+            addresses: self.pod.addresses.clone(),
+        })
+    }
 }
 
 impl Enroller {
@@ -128,24 +190,26 @@ impl Enroller {
         workers: Vec<mpsc::Sender<Order>>,
         routed: Routed,
         states: States,
+        places: Places,
     ) -> Self {
         let (enrolled, leaving, failing, held) = Default::default();
-        Self { redirect, shared, workers, enrolled, leaving, failing, held, adopted: false, routed, states }
+        Self { redirect, shared, workers, enrolled, leaving, failing, held, adopted: false, routed, states, places }
     }
 
     /// Makes what is caught what the mesh says. Cheap when nothing changed: called on every change, and every second for
     /// namespaces that come, go, or are replaced behind their path.
     pub(crate) async fn reconcile(&mut self, world: &World) {
-        let wanted: HashMap<&WorkloadUid, &LocalPod> = world
+        let namespaces = self.places.namespaces.clone();
+        namespaces.prune();
+        let wanted: HashMap<&WorkloadUid, Candidate<'_>> = world
             .local_pods()
             .iter()
-            .filter(|pod| pod.enrolment == Enrolment::Enrolled)
-            .map(|pod| (&pod.uid, pod))
+            .filter_map(|pod| Some((&pod.uid, Candidate::find(pod, world, &namespaces)?)))
             .collect();
         let stale: Vec<WorkloadUid> = self
             .enrolled
             .iter()
-            .filter(|(uid, enrolled)| wanted.get(uid).is_none_or(|pod| enrolled.is_stale(pod, world)))
+            .filter(|(uid, enrolled)| wanted.get(uid).is_none_or(|pod| enrolled.is_stale(pod)))
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in stale {
@@ -156,7 +220,7 @@ impl Enroller {
             if self.enrolled.contains_key(uid) {
                 continue;
             }
-            match self.enter(pod, world).await {
+            match self.enter(pod).await {
                 Ok(enrolled) => {
                     tracing::info!(pod = %uid, netns = %enrolled.pod.netns.path().display(), "enrolled");
                     self.failing.remove(uid);
@@ -170,6 +234,16 @@ impl Enroller {
         self.drop_leftovers();
         self.forget_left();
         self.publish(world);
+        namespaces.forget_found(|uid| wanted.contains_key(uid));
+        if namespaces.authority() == Authority::Mesh {
+            self.places.look.step(wanted.values().filter_map(Candidate::missing).collect(), &namespaces).await;
+        }
+    }
+
+    /// Until more is known of where pods are.
+    pub(crate) fn found(&self) -> impl Future<Output = ()> + use<> {
+        let namespaces = self.places.namespaces.clone();
+        async move { namespaces.changed().await }
     }
 
     fn fail(&mut self, uid: &WorkloadUid, error: &EnrolError) {
@@ -181,12 +255,10 @@ impl Enroller {
     }
 
     /// Everything in place, and only then the pod is caught.
-    async fn enter(&mut self, local: &LocalPod, world: &World) -> Result<Enrolled, EnrolError> {
-        let path = local.netns.as_deref().ok_or(EnrolError::NoNetns)?;
-        let identity = world.workload(&local.uid).ok_or(EnrolError::NoWorkload)?.identity();
-        let pod = Pod::new(local.uid.clone(), identity, Netns::open(path)?);
+    async fn enter(&mut self, candidate: &Candidate<'_>) -> Result<Enrolled, EnrolError> {
+        let (pod, addresses) = self.place(candidate)?;
         self.shared.identities.fetch(&pod.identity).await.map_err(EnrolError::Certificate)?;
-        let all = listeners::open(&pod.netns, &local.addresses, self.workers.len()).map_err(EnrolError::Listen)?;
+        let all = listeners::open(&pod.netns, &addresses, self.workers.len()).map_err(EnrolError::Listen)?;
         let first = all.first().ok_or(EnrolError::Worker(0))?;
         // There is one writer: this.
         drop(pod.own_ports.set(first.ports()));
@@ -194,14 +266,14 @@ impl Enroller {
         let inbound = first.inbound.as_fd().try_clone_to_owned().map_err(EnrolError::Listen)?;
         let (outbound_v4, outbound_v6) = (first.outbound(true), first.outbound(false));
         let (stage, staged) = watch::channel(Stage::Serving);
-        let enrolled = Enrolled { pod: pod.clone(), addresses: local.addresses.clone(), stage };
+        let enrolled = Enrolled { pod: pod.clone(), addresses, stage };
         let result = self.begin(&pod, all, &staged).await.and_then(|()| {
             self.routed.note(pod.netns.cookie()).map_err(EnrolError::Note)?;
             ROUTING.install(&routing_netns(&pod)?).map_err(EnrolError::Routing)?;
             let capture = Capture {
                 netns: pod.netns.as_fd(),
                 cookie: pod.netns.cookie(),
-                addresses: &local.addresses,
+                addresses: &enrolled.addresses,
                 outbound_v4: outbound_v4.and_then(|at| if let SocketAddr::V4(at) = at { Some(at) } else { None }),
                 outbound_v6: outbound_v6.and_then(|at| if let SocketAddr::V6(at) = at { Some(at) } else { None }),
                 hbone: hbone.as_fd(),
@@ -217,6 +289,35 @@ impl Enroller {
                 Err(error)
             }
         }
+    }
+
+    /// Where a pod is, and with which addresses: in a namespace that is its own.
+    fn place(&self, candidate: &Candidate<'_>) -> Result<(Arc<Pod>, Vec<IpAddr>), EnrolError> {
+        let Candidate { pod, workload, found } = candidate;
+        let nowhere = match self.places.namespaces.authority() {
+            Authority::Mesh => EnrolError::NoNetns,
+            Authority::Zds => EnrolError::NotSent,
+        };
+        let found = found.as_ref().ok_or(nowhere)?;
+        let identity = workload.as_ref().ok_or(EnrolError::NoWorkload)?.identity();
+        let addresses = found.addresses(pod);
+        if addresses.is_empty() {
+            return Err(EnrolError::NoAddresses);
+        }
+        let netns = found.place.open()?;
+        if self.places.own.contains(&netns.id()) {
+            return Err(EnrolError::Nodes(netns.path().to_owned()));
+        }
+        if let Some(other) = self.enrolled.values().find(|other| other.pod.netns.id() == netns.id()) {
+            return Err(EnrolError::Taken { netns: netns.path().to_owned(), of: other.pod.uid.clone() });
+        }
+        if found.contradicts(pod) && !self.failing.contains_key(&pod.uid) {
+            tracing::error!(
+                pod = %pod.uid, mesh = ?pod.addresses, plugin = ?found.addresses,
+                "the mesh and the CNI plugin differ on its addresses: those of the mesh are caught"
+            );
+        }
+        Ok((Pod::new(pod.uid.clone(), identity, netns), addresses.to_vec()))
     }
 
     /// Hands the listeners to the workers and waits until each accepts.
@@ -370,7 +471,14 @@ impl Enroller {
                 },
                 (None, Some(reason)) => PodState::Failing(reason.clone()),
                 (None, None) if states.contains_key(pod.uid.as_str()) => continue,
-                (None, None) => PodState::Outside(pod.enrolment),
+                (None, None) if pod.enrolment == Enrolment::Enrolled => PodState::NotSent,
+                (None, None) => {
+                    let workload = world.workload(&pod.uid);
+                    PodState::Outside {
+                        why: pod.enrolment,
+                        incarnation: Candidate::incarnation(workload.as_ref()).into(),
+                    }
+                }
             };
             states.insert(pod.uid.to_string(), state);
         }
@@ -390,12 +498,14 @@ impl Enroller {
 
 impl Enrolled {
     /// Whether the pod must be enrolled anew: another namespace, other addresses, another identity.
-    fn is_stale(&self, pod: &LocalPod, world: &World) -> bool {
-        let identity = world.workload(&pod.uid).map(|workload| workload.identity());
-        self.addresses != pod.addresses
-            || pod.netns.as_deref() != Some(self.pod.netns.path())
+    fn is_stale(&self, candidate: &Candidate<'_>) -> bool {
+        let Some(found) = &candidate.found else { return true };
+        let identity = candidate.workload.as_ref().map(|workload| workload.identity());
+        let addresses = found.addresses(candidate.pod);
+        // Addresses that nobody knows any more are those that were known.
+        (!addresses.is_empty() && !same(addresses, &self.addresses))
             || identity.as_ref() != Some(&self.pod.identity)
-            || !self.pod.netns.is_current()
+            || !found.place.is(&self.pod.netns)
     }
 }
 

@@ -1,5 +1,9 @@
-//! `weir-agent cni`: puts the CNI plugin into the chain that the container runtime runs, and takes it out again. Folders in,
-//! changed files out, each replaced whole or not at all. Nothing of others is changed or reordered.
+//! `weir-agent cni`: puts the CNI plugin into the chain that the container runtime runs, puts it back, and takes it out again. Folders
+//! in, changed files out, each replaced whole or not at all. Nothing of others is changed or reordered.
+
+mod repair;
+
+pub(crate) use repair::{Repair, Repairs};
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,7 +30,7 @@ const VERSIONS: &[&str] = &["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// Why the plugin cannot be put in or taken out.
 #[derive(Debug, thiserror::Error)]
-enum InstallError {
+pub(crate) enum InstallError {
     #[error("{path}")]
     File {
         path: PathBuf,
@@ -68,33 +72,99 @@ pub(crate) fn run(task: &Cni) -> anyhow::Result<()> {
 /// The chain that the plugin is in now. What cannot be is noticed before anything is changed; the plugin is there before a chain
 /// names it.
 fn install(node: &CniFolders, plugin: &Path, socket: &str) -> Result<PathBuf, InstallError> {
-    let own = node.conf_dir.join(OWN_CHAIN);
-    let others = configs(&node.conf_dir)?.into_iter().find(|path| *path != own);
-    let first = others.ok_or_else(|| InstallError::NoNetwork { folder: node.conf_dir.clone() })?;
-    let before = parse(&first)?;
-    let is_chain = first.extension().is_some_and(|ending| ending == "conflist");
-    let (target, chain, present) = if is_chain {
-        (first.clone(), join(&first, before.clone(), socket)?, Some(before))
-    } else {
+    let _alone = lock(node)?;
+    let plan = Plan::of(node, socket)?;
+    copy(plugin, &node.bin_dir)?;
+    plan.apply(node)?;
+    Ok(plan.target)
+}
+
+/// Puts back what others took out, or put before ours: the chain, if anything was changed. Where the plugin is not on the node any
+/// more it was uninstalled, and stays so.
+fn put_back(node: &CniFolders, socket: &str) -> Result<Back, InstallError> {
+    let _alone = lock(node)?;
+    if !node.bin_dir.join(PLUGIN).exists() {
+        return Ok(Back::Uninstalled);
+    }
+    let plan = Plan::of(node, socket)?;
+    if plan.is_done(node) {
+        return Ok(Back::AsItWas);
+    }
+    plan.apply(node)?;
+    Ok(Back::Changed(plan.target))
+}
+
+/// What became of a look at the chain.
+#[derive(Debug, PartialEq, Eq)]
+enum Back {
+    AsItWas,
+    Changed(PathBuf),
+    Uninstalled,
+}
+
+/// The chain as it should be, where, and as it is there now.
+struct Plan {
+    target: PathBuf,
+    chain: Value,
+    present: Option<Value>,
+    joins: Joins,
+}
+
+/// What kind of configuration comes first by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joins {
+    /// A chain: ours is its last entry.
+    Chain,
+    /// A lone plugin: a chain of our own stands before it.
+    Lone,
+}
+
+impl Plan {
+    fn of(node: &CniFolders, socket: &str) -> Result<Self, InstallError> {
+        let own = node.conf_dir.join(OWN_CHAIN);
+        let others = configs(&node.conf_dir)?.into_iter().find(|path| *path != own);
+        let first = others.ok_or_else(|| InstallError::NoNetwork { folder: node.conf_dir.clone() })?;
+        let before = parse(&first)?;
+        if first.extension().is_some_and(|ending| ending == "conflist") {
+            let chain = join(&first, before.clone(), socket)?;
+            return Ok(Self { target: first, chain, present: Some(before), joins: Joins::Chain });
+        }
         if first < own {
             return Err(InstallError::Order { path: first });
         }
         let present = if own.exists() { Some(parse(&own)?) } else { None };
-        (own.clone(), join(&first, wrap(&first, before, present.as_ref())?, socket)?, present)
-    };
-    copy(plugin, &node.bin_dir)?;
-    if present.as_ref() != Some(&chain) {
-        store(&target, &chain)?;
+        let chain = join(&first, wrap(&first, before, present.as_ref())?, socket)?;
+        Ok(Self { target: own, chain, present, joins: Joins::Lone })
     }
-    if is_chain {
-        // Of a time when the network had no chain of its own.
-        remove(&own)?;
+
+    fn is_done(&self, node: &CniFolders) -> bool {
+        let alone = self.joins == Joins::Lone || !node.conf_dir.join(OWN_CHAIN).exists();
+        alone && self.present.as_ref() == Some(&self.chain)
     }
-    Ok(target)
+
+    fn apply(&self, node: &CniFolders) -> Result<(), InstallError> {
+        if self.present.as_ref() != Some(&self.chain) {
+            store(&self.target, &self.chain)?;
+        }
+        match self.joins {
+            // Of a time when the network had no chain of its own.
+            Joins::Chain => remove(&node.conf_dir.join(OWN_CHAIN)),
+            Joins::Lone => Ok(()),
+        }
+    }
+}
+
+/// Nobody else of ours changes the folder while this is held: what is being uninstalled is not put back.
+fn lock(node: &CniFolders) -> Result<File, InstallError> {
+    let failed = |source| InstallError::File { path: node.conf_dir.clone(), source };
+    let folder = File::open(&node.conf_dir).map_err(failed)?;
+    folder.lock().map_err(failed)?;
+    Ok(folder)
 }
 
 /// How many files were changed.
 fn uninstall(node: &CniFolders) -> Result<usize, InstallError> {
+    let _alone = lock(node)?;
     let mut changed = 0;
     for path in configs(&node.conf_dir)? {
         if path.ends_with(OWN_CHAIN) {

@@ -7,6 +7,8 @@ mod admin;
 mod cleanup;
 mod cli;
 mod cni;
+mod control;
+mod demand;
 #[cfg(test)]
 mod documented;
 mod enrol;
@@ -14,11 +16,15 @@ mod exemption;
 mod install;
 mod listeners;
 mod measure;
+mod namespaces;
 mod observe;
 mod pod;
+mod proc;
 mod routed;
 mod run;
+mod source;
 mod worker;
+mod zds;
 
 use std::process::ExitCode;
 

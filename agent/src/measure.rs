@@ -9,7 +9,7 @@ use weir_ebpf_loader::{Counter, Counters, Redirect};
 use weir_identity::CertificateReport;
 use weir_telemetry::{AccessLog, Kind, Sample, Value};
 
-use crate::worker::Shared;
+use crate::{install::Repairs, worker::Shared};
 
 /// What the kernel programs counted, as of the last look.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ pub(crate) fn name(counter: Counter) -> &'static str {
 }
 
 /// Registers them all.
-pub(crate) fn collect(shared: &Shared, access: Option<AccessLog>, decisions: Decisions) {
+pub(crate) fn collect(shared: &Shared, access: Option<AccessLog>, decisions: Decisions, repairs: Repairs) {
     let metrics = &shared.metrics;
     metrics.collect(
         "weir_kernel_decisions",
@@ -75,6 +75,12 @@ pub(crate) fn collect(shared: &Shared, access: Option<AccessLog>, decisions: Dec
     metrics.collect("weir_certificate_failures", "Certificates that could not be issued", Kind::Counter, move || {
         one(identities.failed())
     });
+    metrics.collect(
+        "weir_cni_repairs",
+        "How often the CNI plugin was put back into the chain that somebody took it out of",
+        Kind::Counter,
+        move || one(repairs.count()),
+    );
     if let Some(access) = access {
         let access = Mutex::new(access);
         metrics.collect(

@@ -35,7 +35,7 @@ pub(crate) struct Pod {
     /// Who it is.
     pub(crate) identity: SpiffeId,
     /// Its network namespace.
-    pub(crate) netns: Netns,
+    pub(crate) netns: Arc<Netns>,
     /// Ports of the agent's own listeners inside.
     pub(crate) own_ports: OnceLock<Vec<u16>>,
     /// Connections open now.
@@ -43,7 +43,7 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    pub(crate) fn new(uid: WorkloadUid, identity: SpiffeId, netns: Netns) -> Arc<Self> {
+    pub(crate) fn new(uid: WorkloadUid, identity: SpiffeId, netns: Arc<Netns>) -> Arc<Self> {
         Arc::new(Self { uid, identity, netns, own_ports: OnceLock::new(), connections: AtomicUsize::new(0) })
     }
 

@@ -16,28 +16,40 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 use weir_compile::ClusterDomain;
-use weir_discovery::{FolderSource, Update};
+use weir_discovery::FolderSource;
 use weir_ebpf_loader::Redirect;
-use weir_identity::{DevelopmentCa, Identities};
+use weir_identity::{DevelopmentCa, Identities, Issuer};
+use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
+use weir_net::NetnsId;
+use weir_rpc::{Dial, Target};
 use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
     admin::{ConfigState, Sources},
-    cli::{AgentArguments, Switch},
+    cli::{AgentArguments, CniFolders, Switch},
     cni,
-    enrol::{Enroller, States, chain},
+    control::ControlState,
+    demand::Demands,
+    enrol::{Enroller, Places, States, chain},
     exemption::exemption,
+    install::{Repair, Repairs},
     measure::{self, Decisions},
+    namespaces::{Authority, Namespaces},
+    proc::Look,
     routed::Routed,
+    source::{Change, Control, Source, follow_roots},
     worker::{self, Order, Shared},
+    zds,
 };
 
 /// How often namespaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often series of workloads that are gone are forgotten.
 const FORGET: Duration = Duration::from_secs(300);
+/// How long certificates are asked to be valid. Istio `SECRET_TTL`.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long the last log lines may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -50,13 +62,15 @@ pub(crate) fn run(agent: AgentArguments, bpf_dir: std::path::PathBuf) -> anyhow:
 }
 
 struct Agent {
-    source: FolderSource,
+    source: Source,
     enroller: Enroller,
     shared: Shared,
     config: ConfigState,
     workers: Vec<worker::Handle>,
     access: Option<AccessLog>,
     decisions: Decisions,
+    /// Whether the source has told everything at least once.
+    knows: bool,
     stop: watch::Sender<bool>,
     drain: Duration,
 }
@@ -75,11 +89,8 @@ impl Agent {
             cluster_domain: ClusterDomain::default(),
             root_namespace: "istio-system".parse()?,
         };
-        let (world, source) = FolderSource::open(&arguments.manifests, settings).map_err(|errors| {
-            let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
-            anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
-        })?;
-        let ca = DevelopmentCa::open(&arguments.ca_dir, &arguments.trust_domain).context("--ca-dir")?;
+        let readiness = Readiness::default();
+        let Origin { source, world, issuer, control, demands } = Origin::open(&arguments, settings, &readiness)?;
         let routed = Routed::new(&bpf_dir);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
@@ -89,9 +100,10 @@ impl Agent {
         })
         .context("the kernel programs cannot be started")?;
         let shared = Shared {
-            world: Arc::new(ArcSwap::new(world)),
-            identities: Arc::new(Identities::new(Arc::new(ca))),
+            world: Arc::new(ArcSwap::new(world.clone().unwrap_or_default())),
+            identities: Arc::new(Identities::new(issuer)),
             metrics: Arc::new(Metrics::new("agent", env!("CARGO_PKG_VERSION")).with_process()),
+            demands,
         };
         let access = match arguments.access_log {
             Switch::On => Some(AccessLog::start(arguments.log_format, io::stdout())?),
@@ -103,11 +115,12 @@ impl Agent {
         let workers = start_workers(&arguments, &shared, &redirect, access.as_ref())?;
         let states = States::default();
         let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
-        let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone());
-        let plugin_states = states.clone();
+        let places = places(&arguments)?;
+        let namespaces = places.namespaces.clone();
+        let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone(), places);
+        let pod_states = states.clone();
         let config = ConfigState::default();
         let stop = watch::Sender::new(false);
-        let readiness = Readiness::default();
         let enrolled = readiness.wait_for("pods of this node");
         let dump = Sources {
             node: arguments.node_name.to_string(),
@@ -115,12 +128,20 @@ impl Agent {
             identities: shared.identities.clone(),
             states,
             config: config.clone(),
+            control: control.clone(),
         };
         serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
-        serve_plugin(&arguments, plugin_states, &stop)?;
+        let repairs = Repairs::default();
+        serve_enrolment(&arguments, &pod_states, &namespaces, &repairs, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
         tokio::spawn(identities.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
+        if let Some(control) = &control {
+            control.collect(&shared.metrics);
+            let (path, identities, mut ending) =
+                (arguments.ca_roots.clone(), shared.identities.clone(), stop.subscribe());
+            tokio::spawn(follow_roots(path, identities, async move { drop(ending.wait_for(|stop| *stop).await) }));
+        }
         let mut agent = Self {
             source,
             enroller,
@@ -129,58 +150,63 @@ impl Agent {
             workers,
             access,
             decisions: Decisions::default(),
+            knows: false,
             stop,
             drain: arguments.drain,
         };
-        measure::collect(&agent.shared, agent.access.clone(), agent.decisions.clone());
-        agent.accept(agent.shared.world.load_full());
-        agent.reconcile().await;
-        if agent.enroller.failing() == 0 {
-            enrolled.done();
-            agent.follow(None).await?;
-        } else {
-            agent.follow(Some(enrolled)).await?;
+        measure::collect(&agent.shared, agent.access.clone(), agent.decisions.clone(), repairs);
+        if let Some(world) = world {
+            agent.accept(world);
+            agent.reconcile().await;
         }
+        agent.follow(enrolled).await?;
         agent.end().await
     }
 
     /// Follows the mesh until told to stop.
-    async fn follow(&mut self, mut enrolled: Option<weir_telemetry::Unready>) -> anyhow::Result<()> {
+    async fn follow(&mut self, enrolled: weir_telemetry::Unready) -> anyhow::Result<()> {
+        let mut enrolled = Some(enrolled);
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (mut look, mut forget) = (interval(LOOK), interval(FORGET));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.stop.subscribe();
         tracing::info!("weir-agent is running");
         loop {
+            // Ready once every pod that is to be caught has been, and from then on: what fails later is told by metrics.
+            if self.knows
+                && self.enroller.failing() == 0
+                && let Some(enrolled) = enrolled.take()
+            {
+                enrolled.done();
+            }
             tokio::select! {
                 _ = terminated.recv() => break,
                 _ = interrupted.recv() => break,
                 _ = stop.wait_for(|stop| *stop) => break,
-                update = self.source.next() => {
-                    match update {
-                        Update::World(world) => self.accept(world),
-                        Update::Rejected(errors) => self.reject(&errors),
+                change = self.source.next() => {
+                    match change {
+                        Change::World(world) => self.accept(world),
+                        Change::Rejected(errors) => self.reject(errors),
                     }
                     self.reconcile().await;
                 }
+                () = self.enroller.found() => self.reconcile().await,
                 _ = look.tick() => {
                     self.reconcile().await;
                     self.decisions.update(self.enroller.redirect());
                 }
                 _ = forget.tick() => self.shared.metrics.forget_idle(),
             }
-            // Ready once every pod that is to be caught has been, and from then on: what fails later is told by metrics.
-            if self.enroller.failing() == 0
-                && let Some(enrolled) = enrolled.take()
-            {
-                enrolled.done();
-            }
         }
         Ok(())
     }
 
-    fn accept(&self, world: Arc<World>) {
-        self.shared.world.store(world);
+    fn accept(&mut self, world: Arc<World>) {
+        self.knows = true;
+        self.shared.world.store(world.clone());
+        if let Some(demands) = &self.shared.demands {
+            demands.told(&world);
+        }
         let ignored: Vec<String> = self.source.ignored().iter().map(without_effect).collect();
         for line in &ignored {
             tracing::warn!("without effect: {line}");
@@ -192,16 +218,19 @@ impl Agent {
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    fn reject(&self, errors: &[weir_discovery::SourceError]) {
-        let lines: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+    fn reject(&self, lines: Vec<String>) {
         for line in &lines {
-            tracing::error!("manifest refused, the last good state stays in force: {line}");
+            tracing::error!("refused, the last good state stays in force: {line}");
         }
         self.shared.metrics.config_rejected.inc();
         self.config.rejected(timestamp(SystemTime::now()), lines);
     }
 
     async fn reconcile(&mut self) {
+        // Before anything is known nothing is let go of: what an earlier agent caught stays caught, and so refused.
+        if !self.knows {
+            return;
+        }
         let world = self.shared.world.load_full();
         self.enroller.reconcile(&world).await;
     }
@@ -228,6 +257,64 @@ impl Agent {
             Err(_) => bail!("a worker did not end in time"),
         }
     }
+}
+
+/// Where the mesh and the certificates come from.
+struct Origin {
+    source: Source,
+    /// The first world, where it is there at once.
+    world: Option<Arc<World>>,
+    issuer: Arc<dyn Issuer>,
+    control: Option<ControlState>,
+    demands: Option<Arc<Demands>>,
+}
+
+impl Origin {
+    fn open(
+        arguments: &AgentArguments,
+        settings: weir_compile::Settings,
+        readiness: &Readiness,
+    ) -> anyhow::Result<Self> {
+        match (&arguments.manifests, &arguments.ca_dir, &arguments.control) {
+            (Some(manifests), Some(ca_dir), _) => {
+                let (world, source) = FolderSource::open(manifests, settings).map_err(|errors| {
+                    let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
+                    anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
+                })?;
+                let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
+                let source = Source::Folder(Box::new(source));
+                Ok(Self { source, world: Some(world), issuer: Arc::new(ca), control: None, demands: None })
+            }
+            (None, _, Some(control)) => {
+                let state = ControlState::waiting(readiness.wait_for("the control plane"));
+                let (xds, ca) = dials(arguments, control)?;
+                let cluster = arguments.cluster_id.as_str();
+                let source = Control::new(xds, &arguments.node_name, cluster, arguments.on_demand, state.clone());
+                let demands = source.demands();
+                Ok(Self {
+                    source: Source::Control(Box::new(source)),
+                    world: None,
+                    issuer: Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME)),
+                    control: Some(state),
+                    demands,
+                })
+            }
+            (_, _, _) => bail!("expected --manifests with --ca-dir, or --control"),
+        }
+    }
+}
+
+/// How control plane and CA are reached.
+fn dials(arguments: &AgentArguments, control: &str) -> anyhow::Result<(Dial, Dial)> {
+    let target = |url: &str, name: &Option<String>, flag| Target::parse(url, name.as_deref()).context(flag);
+    let xds = target(control, &arguments.control_name, "--control")?;
+    let ca = match &arguments.ca {
+        Some(ca) => target(ca, &arguments.ca_name, "--ca")?,
+        None => target(control, &arguments.ca_name.clone().or(arguments.control_name.clone()), "--control")?,
+    };
+    let token = Some(arguments.token.clone());
+    let xds = Dial { target: xds, roots: arguments.control_roots.clone(), token: token.clone() };
+    Ok((xds, Dial { target: ca, roots: arguments.ca_roots.clone(), token }))
 }
 
 fn start_workers(
@@ -289,11 +376,44 @@ async fn serve(
     Ok(())
 }
 
-fn serve_plugin(arguments: &AgentArguments, states: States, stop: &watch::Sender<bool>) -> anyhow::Result<()> {
-    let Some(path) = &arguments.cni_socket else { return Ok(()) };
-    let server = cni::Server::bind(path, arguments.cluster_id.clone(), states).context("--cni-socket")?;
-    let mut ending = stop.subscribe();
-    tokio::spawn(server.serve(async move { drop(ending.wait_for(|stop| *stop).await) }));
+/// Who says where pods are.
+fn places(arguments: &AgentArguments) -> anyhow::Result<Places> {
+    let authority = if arguments.zds_socket.is_some() { Authority::Zds } else { Authority::Mesh };
+    let file = arguments.cni_socket.as_ref().map(|socket| socket.with_extension("pods"));
+    let mut own = vec![NetnsId::own().context("the agent's own network namespace")?];
+    // Where there is no such process, none is found by it.
+    own.extend(NetnsId::at(&arguments.proc.join("1/ns/net")).ok());
+    Ok(Places { namespaces: Namespaces::new(authority, file), look: Look::new(arguments.proc.clone()), own })
+}
+
+/// Starts who tells of pods: the CNI plugin's socket, the keeper of its place in the chain, ZDS.
+fn serve_enrolment(
+    arguments: &AgentArguments,
+    states: &States,
+    namespaces: &Namespaces,
+    repairs: &Repairs,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let ended = || {
+        let mut ending = stop.subscribe();
+        async move { drop(ending.wait_for(|stop| *stop).await) }
+    };
+    let cluster = &arguments.cluster_id;
+    if let Some(path) = &arguments.cni_socket {
+        let server = cni::Server::bind(path, cluster.clone(), states.clone(), namespaces.clone());
+        tokio::spawn(server.context("--cni-socket")?.serve(ended()));
+    }
+    if let (Some(conf_dir), Some(plugin), Some(socket)) =
+        (&arguments.cni_conf_dir, &arguments.cni_plugin, &arguments.cni_socket)
+    {
+        let node = CniFolders { conf_dir: conf_dir.clone(), bin_dir: arguments.cni_bin_dir.clone() };
+        let socket = std::path::absolute(socket)?.to_str().context("--cni-socket is not UTF-8")?.to_owned();
+        tokio::spawn(Repair::new(node, plugin.clone(), socket, repairs.clone()).run(ended()));
+    }
+    if let Some(path) = &arguments.zds_socket {
+        let client = zds::Client::new(path.clone(), cluster.clone(), namespaces.clone(), states.clone());
+        tokio::spawn(client.run(ended()));
+    }
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use weir_telemetry::{AccessLog, Metrics};
 use weir_world::World;
 
 use crate::{
+    demand::Demands,
     listeners::Listeners,
     observe::Observer,
     pod::{Connection, Pod, Stage},
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) world: Arc<ArcSwap<World>>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where the control plane tells only what it is asked.
+    pub(crate) demands: Option<Arc<Demands>>,
 }
 
 /// An order to a worker.
@@ -294,7 +297,7 @@ impl Worker {
     fn baggage(&self, workload: &Arc<Workload>) -> Rc<str> {
         let mut last = self.baggage.borrow_mut();
         if let Some((known, text)) = &*last
-            && Arc::ptr_eq(known, workload)
+            && known == workload
         {
             return text.clone();
         }

@@ -9,16 +9,20 @@ use std::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_cni::Outcome;
-use weir_model::Enrolment;
+use weir_model::{Enrolment, LocalPod};
 
 use super::*;
+use crate::namespaces::Authority;
 
 const WEB: &str = "Kubernetes//v1/Pod/shop/web-0";
+const OLD: &str = "7a1b7f2e-0c4d-4000-8000-00000000000a";
+const NEW: &str = "7a1b7f2e-0c4d-4000-8000-00000000000b";
 const SHORT: Duration = Duration::from_millis(50);
 
 struct Scene {
     folder: tempfile::TempDir,
     states: States,
+    namespaces: Namespaces,
 }
 
 impl Scene {
@@ -26,7 +30,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("netns"), "").unwrap();
         fs::write(folder.path().join("other"), "").unwrap();
-        Self { folder, states: States::default() }
+        Self { folder, states: States::default(), namespaces: Namespaces::new(Authority::Mesh, None) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -47,12 +51,15 @@ impl Scene {
     }
 
     fn bind(&self, user: u32) -> Server {
-        Server::bind_for(user, &self.path("run/cni.sock"), cluster(), self.states.clone()).unwrap()
+        let path = self.path("run/cni.sock");
+        Server::bind_for(user, &path, cluster(), self.states.clone(), self.namespaces.clone()).unwrap()
     }
 
     async fn settled(&self, netns: &str) -> Result<bool, String> {
-        let answerer = Answerer { user: 0, cluster: cluster(), states: self.states.clone() };
-        let settled = answerer.settled(&WEB.parse().unwrap(), &self.path(netns), SHORT).await;
+        let (states, namespaces) = (self.states.clone(), self.namespaces.clone());
+        let answerer = Answerer { user: 0, cluster: cluster(), states, namespaces };
+        let pod = Added { incarnation: NEW.into(), netns: self.path(netns), addresses: Vec::new() };
+        let settled = answerer.settled(WEB.parse().unwrap(), pod, SHORT).await;
         settled.map_err(|refusal| chain(&refusal))
     }
 
@@ -96,8 +103,15 @@ fn post(body: &str) -> String {
 async fn each_state_has_its_answer() {
     let scene = Scene::new();
     assert!(scene.settled("netns").await.unwrap_err().contains("does not know the pod"));
-    scene.set(PodState::Outside(Enrolment::NotLabelled));
-    assert_eq!(scene.settled("netns").await, Ok(false));
+    for incarnation in ["", NEW] {
+        scene.set(PodState::Outside { why: Enrolment::NotLabelled, incarnation: incarnation.into() });
+        assert_eq!(scene.settled("netns").await, Ok(false));
+    }
+    // The next of this name may be another's business: it waits until that one is known.
+    scene.set(PodState::Outside { why: Enrolment::NotLabelled, incarnation: OLD.into() });
+    assert!(scene.settled("netns").await.unwrap_err().contains("not yet the one of"));
+    scene.set(PodState::NotSent);
+    assert!(scene.settled("netns").await.unwrap_err().contains("ZDS"));
     scene.set(PodState::Failing("no certificate".to_owned()));
     assert_eq!(scene.settled("netns").await, Err("no certificate".to_owned()));
     scene.set(PodState::Leaving(3));
@@ -125,6 +139,11 @@ async fn the_plugin_waits_until_its_pod_is_caught() {
         scene.set(scene.enrolled());
     });
     assert_eq!(outcome, Outcome::Done(r#"{"ips":[{"address":"10.0.0.7/24"}]}"#.to_owned()));
+    let web =
+        LocalPod { uid: WEB.parse().unwrap(), addresses: Vec::new(), netns: None, enrolment: Enrolment::Enrolled };
+    let found = scene.namespaces.find(&web, "u").expect("the plugin said where it is");
+    assert_eq!(found.addresses(&web), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+    assert!(scene.namespaces.find(&web, "another").is_none());
     assert_eq!(scene.plugin("CHECK").await, Outcome::Done(String::new()));
     assert_eq!(scene.plugin("STATUS").await, Outcome::Done(String::new()));
     scene.set(PodState::Failing("no certificate".to_owned()));
@@ -140,6 +159,9 @@ async fn what_is_no_question_is_refused_with_its_reason() {
     let scene = Scene::new();
     let serving = tokio::spawn(scene.bind(scene.user()).serve(std::future::pending()));
     let large = format!(r#"{{"command":"STATUS","podName":"{}"}}"#, "x".repeat(BODY_BOUND));
+    let pod = r#""command":"CHECK","podNamespace":"a","podName":"b","netns":"/n""#;
+    let long_uid = format!(r#"{{{pod},"podUid":"{}"}}"#, "x".repeat(POD_UID_BOUND + 1));
+    let many = format!(r#"{{{pod},"ips":[{}]}}"#, vec![r#""::1""#; ADDRESSES + 1].join(","));
     for (request, status, says) in [
         ("GET /cni HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "404", "POST /cni"),
         (post("{"), "400", "not the JSON"),
@@ -149,6 +171,10 @@ async fn what_is_no_question_is_refused_with_its_reason() {
         (post(r#"{"command":"ADD","podNamespace":"../a","podName":"b","netns":"/n"}"#), "400", "name a pod"),
         (post(r#"{"command":"ADD","podNamespace":"a","podName":"b c","netns":"/n"}"#), "400", "name a pod"),
         (post(r#"{"command":"ADD","podNamespace":"a","podName":"b"}"#), "400", "netns"),
+        (post(r#"{"command":"ADD","podNamespace":"a","podName":"b","netns":"n"}"#), "400", "absolute"),
+        (post(&long_uid), "400", "129 bytes"),
+        (post(&many), "400", "65 ips"),
+        (post(r#"{"command":"ADD","podNamespace":"a","podName":"b","netns":"/no/such"}"#), "503", "/no/such"),
         (post(&large), "400", "longer than 65536 bytes"),
         (post(r#"{"command":"CHECK","podNamespace":"a","podName":"b","netns":"/n"}"#), "503", "does not know"),
     ] {

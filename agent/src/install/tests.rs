@@ -189,3 +189,81 @@ fn a_link_to_a_chain_stays_one_and_its_mode_too() {
     assert!(fs::read_to_string(&real).unwrap().contains(PLUGIN));
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o644);
 }
+
+impl Node {
+    /// A look, and how often anything was put back so far.
+    fn look(&self, repair: &mut Repair, next: repair::Next) -> (repair::Next, u64) {
+        (repair.look(next), repair.count())
+    }
+
+    fn repair(&self) -> Repair {
+        Repair::new(self.folders.clone(), self.folder.path().join("plugin"), "/s".to_owned(), Repairs::default())
+    }
+}
+
+#[test]
+fn what_others_take_out_is_put_back_until_it_is_uninstalled() {
+    use repair::Next;
+    let node = Node::new(&[]);
+    let mut repair = node.repair();
+    // A node without a network yet is waited for.
+    assert_eq!(node.look(&mut repair, Next::Install), (Next::Install, 0));
+    fs::write(node.folders.conf_dir.join("10-net.conflist"), CHAIN).unwrap();
+    assert_eq!(node.look(&mut repair, Next::Install), (Next::PutBack, 0));
+    let joined = node.file("10-net.conflist");
+    assert!(joined.contains(PLUGIN) && node.plugin().exists());
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::PutBack, 0), "nothing to do");
+    // Its network's agent writes it anew.
+    fs::write(node.folders.conf_dir.join("10-net.conflist"), CHAIN).unwrap();
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::PutBack, 1));
+    assert_eq!(node.file("10-net.conflist"), joined);
+    // Half of it is there: it is tried again, and the old one stays.
+    fs::write(node.folders.conf_dir.join("10-net.conflist"), &CHAIN[..40]).unwrap();
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::PutBack, 1));
+    assert_eq!(node.file("10-net.conflist"), &CHAIN[..40]);
+    fs::write(node.folders.conf_dir.join("10-net.conflist"), CHAIN).unwrap();
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::PutBack, 2));
+    // Another network's comes first.
+    fs::write(node.folders.conf_dir.join("05-other.conflist"), CHAIN).unwrap();
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::PutBack, 3));
+    assert!(node.file("05-other.conflist").contains(PLUGIN));
+
+    node.uninstall().unwrap();
+    assert_eq!(node.look(&mut repair, Next::PutBack), (Next::Nothing, 3));
+    assert!(node.files().iter().all(|(_, text)| !text.contains(PLUGIN)));
+}
+
+#[test]
+fn a_chain_of_our_own_goes_when_the_network_has_one_that_names_us() {
+    let node = Node::new(&[("10-net.conf", SINGLE)]);
+    let mut repair = node.repair();
+    assert_eq!(node.look(&mut repair, repair::Next::Install), (repair::Next::PutBack, 0));
+    assert!(node.file(OWN_CHAIN).contains(PLUGIN));
+    // The network's new chain, in which somebody installed us already.
+    let other = Node::new(&[("05-net.conflist", CHAIN)]);
+    other.install().unwrap();
+    fs::write(node.folders.conf_dir.join("05-net.conflist"), other.file("05-net.conflist")).unwrap();
+    assert_eq!(node.look(&mut repair, repair::Next::PutBack), (repair::Next::PutBack, 1));
+    assert!(node.files().iter().all(|(name, _)| name != OWN_CHAIN));
+}
+
+#[tokio::test]
+async fn a_change_of_the_folder_is_seen_and_the_end_of_the_agent_is_not_waited_for() {
+    let node = Node::new(&[("10-net.conflist", CHAIN)]);
+    let (repairs, stop) = (Repairs::default(), tokio::sync::Notify::new());
+    let repair = Repair::new(node.folders.clone(), node.folder.path().join("plugin"), "/s".to_owned(), repairs.clone());
+    let meddle = async {
+        for count in 1..3 {
+            while !node.file("10-net.conflist").contains(PLUGIN) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            fs::write(node.folders.conf_dir.join("10-net.conflist"), CHAIN).unwrap();
+            while repairs.count() < count {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+        stop.notify_one();
+    };
+    let both = async { tokio::join!(repair.run(stop.notified()), meddle) };
+    tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+}

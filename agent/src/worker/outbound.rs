@@ -49,16 +49,19 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
         Ok(None) => return lost_origin(&app, &pod, client, "the kernel noted no original destination"),
         Err(error) => return lost_origin(&app, &pod, client, &error.to_string()),
     };
-    let (plan, wanted) = {
-        let world = worker.shared.world.load();
-        let plan = world.outbound(&pod.uid, OrigDst::new(origin), &mut *worker.rng.borrow_mut());
-        let wanted = match &plan {
-            Plan::Refuse(refusal) => refusal.service().and_then(|name| world.service(name)).cloned(),
-            Plan::Tunnel(_) | Plan::Passthrough(_) => None,
-        };
-        (plan, wanted)
-    };
     let caught = Caught { worker, pod, app, client, since, counted };
+    let (mut plan, mut wanted) = caught.plan(origin);
+    // To nobody that is known: where the control plane tells only what it is asked, it is asked before anything goes out in the clear.
+    if let (Plan::Passthrough(PassthroughPlan { destination: None, service: None, .. }), Some(demands)) =
+        (&plan, &caught.worker.shared.demands)
+    {
+        let network = caught.worker.shared.world.load().workload(&caught.pod.uid).map(|own| own.network.clone());
+        if let Err(reason) = demands.settle(&network.unwrap_or_default(), origin.ip().to_canonical()).await {
+            let subject = caught.subject(origin, None, None);
+            return caught.refuse(&subject, ResponseFlag::NoCluster, &reason);
+        }
+        (plan, wanted) = caught.plan(origin);
+    }
     match plan {
         Plan::Tunnel(plan) => caught.tunnel(plan).await,
         Plan::Passthrough(plan) => caught.passthrough(plan).await,
@@ -76,6 +79,17 @@ fn lost_origin(app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
 }
 
 impl Caught {
+    /// Where it goes; and the service that was asked for, if that is why it does not.
+    fn plan(&self, origin: SocketAddr) -> (Plan, Option<Arc<weir_model::Service>>) {
+        let world = self.worker.shared.world.load();
+        let plan = world.outbound(&self.pod.uid, OrigDst::new(origin), &mut *self.worker.rng.borrow_mut());
+        let wanted = match &plan {
+            Plan::Refuse(refusal) => refusal.service().and_then(|name| world.service(name)).cloned(),
+            Plan::Tunnel(_) | Plan::Passthrough(_) => None,
+        };
+        (plan, wanted)
+    }
+
     fn subject(
         &self,
         to: SocketAddr,

@@ -1,4 +1,4 @@
-//! Bytes to types and back: HTTP/2 frames, HPACK, the HBONE head.
+//! Bytes to types and back: HTTP/2 frames, HPACK, the HBONE head, ZDS.
 //!
 //! In: bytes as they came off the wire, in any pieces. Out: frames, header lists, CONNECT heads. It never opens a socket,
 //! waits, or logs; every reader has a size bound and an error that says what was wrong.
@@ -9,3 +9,4 @@ pub mod head;
 pub mod hpack;
 pub mod parser;
 pub mod trace;
+pub mod zds;

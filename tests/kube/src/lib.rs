@@ -1,1 +1,29 @@
-//! The Kubernetes suite, and a small honest API server for it.
+//! The ground the Kubernetes suite stands on, and an API server of our own for it.
+//!
+//! The server is HTTPS, in memory, and honest about what it is: what it does, it does as a real one does; what it cannot, it refuses
+//! with a status that says so. It is no schema: it checks of an object what the suite relies on.
+//!
+//! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions; lists in pages of one
+//! snapshot; watches with bookmarks, and 410 both ways; status as a resource of its own; custom resource definitions; tokens of
+//! service accounts, their review, and RBAC. It has no selectors, no finalizers, no protobuf, no controllers: a namespace's objects go with
+//! it at once. It speaks HTTP/1.1, as kube-rs does. Tokens are opaque.
+
+mod access;
+mod apply;
+mod fault;
+mod ground;
+mod heard;
+mod reply;
+mod request;
+mod rules;
+mod server;
+mod store;
+pub mod things;
+mod token;
+mod verbs;
+mod watch;
+
+pub use fault::{Faults, Forgotten};
+pub use ground::Ground;
+pub use heard::{Heard, quick};
+pub use server::ApiServer;

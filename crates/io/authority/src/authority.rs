@@ -12,7 +12,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use time::OffsetDateTime;
 use weir_model::{SpiffeId, TrustDomain};
-use x509_parser::certificate::X509Certificate;
+use x509_parser::{certificate::X509Certificate, public_key::PublicKey};
 use zeroize::Zeroize;
 
 use crate::{
@@ -34,6 +34,7 @@ pub struct Authority {
     root_not_after: SystemTime,
     not_after: SystemTime,
     longest: Duration,
+    slow: bool,
 }
 
 impl Authority {
@@ -66,11 +67,12 @@ impl Authority {
         let (Some(&root_not_after), Some(&not_after)) = (ends.last(), ends.iter().min()) else {
             return Err(AuthorityError::NoCa);
         };
+        let slow = matches!(parsed.public_key().parsed(), Ok(PublicKey::RSA(_)));
         let issuer = rcgen::Issuer::from_ca_cert_der(&own, key)?;
         let below_root = &path[..path.len() - 1];
         let intermediates = below_root.iter().map(|link| encode(link.der)).collect();
         let (trust_domain, bundle) = (trust_domain.clone(), roots.pem());
-        Ok(Self { trust_domain, issuer, intermediates, roots, bundle, root_not_after, not_after, longest })
+        Ok(Self { trust_domain, issuer, intermediates, roots, bundle, root_not_after, not_after, longest, slow })
     }
 
     /// A certificate for the key of `request` and the identity, and how it leads to the root, each PEM: the leaf first, then intermediates
@@ -151,6 +153,11 @@ impl Authority {
     /// Until when the root is valid that its certificates lead to.
     pub fn root_not_after(&self) -> SystemTime {
         self.root_not_after
+    }
+
+    /// Whether a signature takes milliseconds, as by RSA, and not a tenth of one.
+    pub fn is_slow(&self) -> bool {
+        self.slow
     }
 
     pub(crate) fn issuer(&self) -> &rcgen::Issuer<'static, CaKey> {

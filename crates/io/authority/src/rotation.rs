@@ -20,9 +20,6 @@ use crate::{
 
 /// A root of our own making is followed by the next when only this part of its life is left.
 const LAST_PART: u32 = 3;
-/// How long a replica may take to see that another has written the Secret.
-const MARGIN: Duration = Duration::from_secs(3600);
-
 /// How long the steps of a rotation are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -33,10 +30,13 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// A replica that has not read the Secret for this long must not sign: another may have gone on, and drop the root this one signs by.
+    pub const STALE: Duration = Duration::from_secs(3600);
+
     /// For a CA whose certificates are valid for at most `longest`. An agent that gets its roots with its certificates alone, as ztunnel
     /// does, has had a new one by then.
     pub fn of(longest: Duration) -> Self {
-        Self { spread: longest, retire: longest + MARGIN }
+        Self { spread: longest, retire: longest + Self::STALE }
     }
 }
 

@@ -252,6 +252,22 @@ fn an_operator_who_thinks_twice_breaks_nothing() {
 }
 
 #[test]
+fn who_goes_back_while_the_old_root_is_leaving_waits_for_the_new_one_too() {
+    let start = SystemTime::now();
+    let (one, two) = (Root::new("one", start), Root::new("two", start));
+    let [first, second] = [one.plug(&one.pem, start), two.plug(&two.pem, start)];
+    let mut mesh = Mesh::new(CaSecret::plugged_in(&first, &mesh(), start).unwrap(), Timing::of(DAY), start);
+    mesh.live(2, Some(&first)).unwrap();
+    mesh.live(24 + 20, Some(&second)).unwrap();
+    assert_eq!(mesh.changes, [Change::Announced, Change::Switched, Change::Leaving]);
+    mesh.live(24, Some(&first)).unwrap();
+    assert_eq!(mesh.changes[3..], [Change::Switched, Change::Leaving]);
+    mesh.live(24, Some(&first)).unwrap();
+    assert_eq!(mesh.changes[5..], [Change::Retired]);
+    assert_eq!(mesh.secret.bundle(), &Bundle::parse("x", one.pem.as_bytes()).unwrap());
+}
+
+#[test]
 fn what_cannot_sign_is_refused_and_what_was_goes_on() {
     let start = SystemTime::now();
     let secret = CaSecret::make(&mesh(), start).unwrap();

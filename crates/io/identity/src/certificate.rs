@@ -142,7 +142,7 @@ pub(crate) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<
     Ok(uris)
 }
 
-fn identity_of(certificate: &X509Certificate<'_>) -> Result<SpiffeId, Error> {
+pub(crate) fn identity_of(certificate: &X509Certificate<'_>) -> Result<SpiffeId, Error> {
     match uri_names(certificate)?.as_slice() {
         [] => Err(Error::NoIdentity),
         [one] => one.parse().map_err(|source| Error::BadIdentity { source }),

@@ -237,6 +237,12 @@ pub enum Error {
         /// What path validation says.
         reason: Box<webpki::Error>,
     },
+    /// A peer's certificate says of no purpose that it is for it.
+    #[error("certificate of {presented} refused: it names no purpose (extended key usage)")]
+    NoPurpose {
+        /// Who the certificate says it is.
+        presented: SpiffeId,
+    },
     /// A server that proved to be somebody else.
     #[error("the server is {presented}, expected {}", any_of(expected))]
     UnexpectedServer {

@@ -32,6 +32,17 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// A CA that this one signed, for these purposes.
+    pub(crate) fn intermediate(&self, purposes: Vec<ExtendedKeyUsagePurpose>) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = purposes;
+        Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    /// Its own certificate.
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         self.0.der().clone()
     }

@@ -183,6 +183,25 @@ fn a_purpose_of_one_side_does_not_serve_the_other() {
 }
 
 #[test]
+fn an_intermediate_need_not_name_a_purpose_but_must_not_name_another() {
+    let Pair { authority, ui, db } = pair();
+    for (purposes, passes) in [
+        (vec![], true),
+        (vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth], true),
+        (vec![ExtendedKeyUsagePurpose::CodeSigning], false),
+    ] {
+        let between = authority.intermediate(purposes.clone());
+        let signed = between.sign(vec![uri(DB)], |_| {});
+        let server = careless_server(&db.server(), (vec![signed.0[0].clone(), between.root()], signed.1));
+        assert_eq!(handshake(ui.client(&[id(DB)]), Arc::new(server)).is_ok(), passes, "server, {purposes:?}");
+        let signed = between.sign(vec![uri(UI)], |_| {});
+        let shown = (vec![signed.0[0].clone(), between.root()], signed.1);
+        let client = careless_client(&ui.client(&[id(DB)]), Some(shown));
+        assert_eq!(handshake(Arc::new(client), db.server()).is_ok(), passes, "client, {purposes:?}");
+    }
+}
+
+#[test]
 fn only_h2_is_spoken() {
     let Pair { ui, db, .. } = pair();
     let mut client = (*ui.client(&[id(DB)])).clone();

@@ -19,6 +19,8 @@ mod verifier;
 mod fixtures;
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod rotation_tests;
 
 pub use certificate::{WorkloadCertificate, peer_identity};
 pub use development_ca::DevelopmentCa;

@@ -13,7 +13,10 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use weir_model::{SpiffeId, TrustDomain};
 
-use crate::{Error, peer_identity};
+use crate::{
+    Error,
+    certificate::{identity_of, parse},
+};
 
 /// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1, DER content. RFC 5280 §4.2.1.12.
 const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
@@ -93,7 +96,8 @@ impl MeshRoots {
         now: UnixTime,
         purpose: &'static [u8],
     ) -> Result<SpiffeId, Error> {
-        let presented = peer_identity(std::slice::from_ref(leaf))?;
+        let parsed = parse(leaf)?;
+        let presented = identity_of(&parsed)?;
         let refused = |reason| Error::Chain { presented: presented.clone(), reason: Box::new(reason) };
         EndEntityCert::try_from(leaf)
             .map_err(refused)?
@@ -102,13 +106,17 @@ impl MeshRoots {
                 &self.anchors.load(),
                 intermediates,
                 now,
-                // Required, not only respected when present: a certificate without purposes was not made for this.
-                KeyUsage::required(purpose),
+                // Of CAs only respected when present, as RFC 5280 §4.2.1.12 has it: most intermediates name none.
+                KeyUsage::required_if_present(purpose),
                 None,
                 None,
             )
             .map_err(refused)?;
-        Ok(presented)
+        // Of the leaf required: a certificate without purposes was not made for this.
+        match parsed.extended_key_usage() {
+            Ok(Some(_)) => Ok(presented),
+            Ok(None) | Err(_) => Err(Error::NoPurpose { presented }),
+        }
     }
 }
 

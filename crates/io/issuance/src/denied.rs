@@ -67,12 +67,13 @@ impl Denied {
 
     /// The same as it goes back.
     pub(crate) fn status(&self) -> Status {
-        let code = match self.reason() {
-            Reason::Unproven => Code::Unauthenticated,
-            Reason::Throttled | Reason::Busy => Code::ResourceExhausted,
-            Reason::Unreadable | Reason::BadIdentity | Reason::BadRequest => Code::InvalidArgument,
-            Reason::NotEntitled => Code::PermissionDenied,
-            Reason::Signing => Code::Unavailable,
+        let code = match (self, self.reason()) {
+            (Self::TooSlow, _) => Code::DeadlineExceeded,
+            (_, Reason::Unproven) => Code::Unauthenticated,
+            (_, Reason::Throttled | Reason::Busy) => Code::ResourceExhausted,
+            (_, Reason::Unreadable | Reason::BadIdentity | Reason::BadRequest) => Code::InvalidArgument,
+            (_, Reason::NotEntitled) => Code::PermissionDenied,
+            (_, Reason::Signing) => Code::Unavailable,
         };
         Status::new(code, self.text())
     }

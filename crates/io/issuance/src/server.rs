@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Ready, ready},
+    num::NonZero,
     ops::ControlFlow,
     pin::Pin,
     sync::{
@@ -11,12 +11,14 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use prost_types::value::Kind;
 use tokio::{
     sync::{Semaphore, watch},
+    task::spawn_blocking,
     time::timeout,
 };
 use tonic::{
@@ -26,7 +28,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use tower::Service;
-use weir_authority::{Authority, LivePod, Requester, SigningRequest, entitled};
+use weir_authority::{Authority, LivePod, Refusal, Requester, SigningRequest, entitled};
 use weir_model::{NodeName, SpiffeId};
 use weir_rpc::{Caller, Credential};
 
@@ -67,6 +69,7 @@ impl Certificates {
                 pods,
                 callers: Throttle::new(rate, MAX_CALLERS),
                 at_once: Semaphore::new(settings.at_once),
+                slow: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get))),
                 logged: Mutex::new(Instant::now()),
                 unlogged: AtomicU64::new(0),
                 stats: Arc::default(),
@@ -118,6 +121,8 @@ struct Desk {
     /// By service account and node: the agents of all nodes have one account.
     callers: Throttle<(SpiffeId, Option<NodeName>)>,
     at_once: Semaphore,
+    /// For signing by a slow key.
+    slow: Arc<Semaphore>,
     logged: Mutex<Instant>,
     /// How many refusals were not logged since the last that was.
     unlogged: AtomicU64,
@@ -142,7 +147,8 @@ impl Desk {
         let method = Create { desk: self, caller: &caller, read: &read };
         let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(MAX_MESSAGE);
         let Ok(answer) = timeout(DEADLINE, grpc.unary(method, call)).await else {
-            return self.refuse(Some(&caller), None, &Denied::TooSlow).into_http();
+            let denied = if read.load(Relaxed) { Denied::Busy } else { Denied::TooSlow };
+            return self.refuse(Some(&caller), None, &denied).into_http();
         };
         // What tonic refused itself is logged and counted as well, and goes back as tonic put it.
         if !read.load(Relaxed)
@@ -153,19 +159,18 @@ impl Desk {
         answer
     }
 
-    /// The method itself. Signing takes well under a millisecond, and so is done here.
-    fn create(
+    /// The method itself.
+    async fn create(
         &self,
         caller: &Caller,
-        request: &IstioCertificateRequest,
-        now: SystemTime,
+        request: IstioCertificateRequest,
     ) -> Result<IstioCertificateResponse, Status> {
         self.stats.requests.fetch_add(1, Relaxed);
         let mut asked = None;
-        let done = asked_for(caller, request).and_then(|identity| {
-            let identity = asked.insert(identity);
-            self.sign(caller, identity, request, now)
-        });
+        let done = match self.decide(caller, &request, &mut asked) {
+            Ok(order) => self.sign(order).await,
+            Err(denied) => Err(denied),
+        };
         match done {
             Ok(cert_chain) => {
                 self.stats.issued.fetch_add(1, Relaxed);
@@ -175,21 +180,39 @@ impl Desk {
         }
     }
 
-    fn sign(
+    /// What is to be signed, if it may be. `asked` is for the log.
+    fn decide(
         &self,
         caller: &Caller,
-        asked: &SpiffeId,
         request: &IstioCertificateRequest,
-        now: SystemTime,
-    ) -> Result<Vec<String>, Denied> {
+        asked: &mut Option<SpiffeId>,
+    ) -> Result<Order, Denied> {
+        let identity = asked.insert(asked_for(caller, request)?).clone();
         let authority = self.authority.borrow().clone();
-        self.may_have(caller, asked, &authority)?;
+        self.may_have(caller, &identity, &authority)?;
         let lifetime = match u64::try_from(request.validity_duration) {
             Ok(0) | Err(_) => self.settings.lifetime,
             Ok(seconds) => Duration::from_secs(seconds),
         };
-        let signing = SigningRequest::parse(request.csr.as_bytes(), asked)?;
-        Ok(authority.sign(&signing, asked, lifetime, now)?)
+        let request = SigningRequest::parse(request.csr.as_bytes(), &identity)?;
+        Ok(Order { authority, request, identity, lifetime })
+    }
+
+    /// Signs: right here by a fast key, on a thread of its own by a slow one, with a few at once.
+    async fn sign(&self, order: Order) -> Result<Vec<String>, Denied> {
+        if !order.authority.is_slow() {
+            return Ok(order.sign()?);
+        }
+        let turn = self.slow.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let signing = spawn_blocking(move || {
+            let signed = order.sign();
+            drop(turn);
+            signed
+        });
+        match signing.await {
+            Ok(signed) => Ok(signed?),
+            Err(error) => Err(Refusal::Signing(error.to_string()).into()),
+        }
     }
 
     /// Only an agent that proved its node by a token may ask for others.
@@ -236,6 +259,20 @@ impl Desk {
     }
 }
 
+/// A certificate that somebody may have.
+struct Order {
+    authority: Arc<Authority>,
+    request: SigningRequest,
+    identity: SpiffeId,
+    lifetime: Duration,
+}
+
+impl Order {
+    fn sign(&self) -> Result<Vec<String>, Refusal> {
+        self.authority.sign(&self.request, &self.identity, self.lifetime, SystemTime::now())
+    }
+}
+
 /// For whom: as the metadata says, else the signing request, else for the caller itself.
 fn asked_for(caller: &Caller, request: &IstioCertificateRequest) -> Result<SpiffeId, Denied> {
     let named = request.metadata.as_ref().and_then(|metadata| metadata.fields.get(IMPERSONATED));
@@ -257,12 +294,13 @@ struct Create<'a> {
     read: &'a AtomicBool,
 }
 
-impl UnaryService<IstioCertificateRequest> for Create<'_> {
+impl<'a> UnaryService<IstioCertificateRequest> for Create<'a> {
     type Response = IstioCertificateResponse;
-    type Future = Ready<Result<Response<IstioCertificateResponse>, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<IstioCertificateResponse>, Status>> + Send + 'a>>;
 
     fn call(&mut self, request: Request<IstioCertificateRequest>) -> Self::Future {
         self.read.store(true, Relaxed);
-        ready(self.desk.create(self.caller, request.get_ref(), SystemTime::now()).map(Response::new))
+        let (desk, caller) = (self.desk, self.caller);
+        Box::pin(async move { desk.create(caller, request.into_inner()).await.map(Response::new) })
     }
 }

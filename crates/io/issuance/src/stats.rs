@@ -11,7 +11,7 @@ pub enum Reason {
     Unreadable,
     /// The caller asks too often.
     Throttled,
-    /// Too many ask at once.
+    /// Too many ask at once, or for more than can be signed.
     Busy,
     /// The identity asked for cannot be read.
     BadIdentity,

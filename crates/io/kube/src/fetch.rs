@@ -162,7 +162,11 @@ impl Fetch {
         // Hundreds of objects are more than a task may read at once.
         match tokio::task::spawn_blocking(move || reading.page(&bytes, what)).await {
             Ok(page) => page,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

@@ -120,7 +120,8 @@ pub async fn config_map_apply(
 /// Annotates a pod, but not another one of its name.
 ///
 /// # Errors
-/// With status 409 when the pod has another uid, 404 when there is none; when the server refuses or does not say in time.
+/// With status 422, or 409 when it has just changed, if the pod has another uid; 404 when there is none; when the server refuses or does not
+/// say in time.
 pub async fn pod_annotate(
     client: &Client,
     namespace: &Namespace,

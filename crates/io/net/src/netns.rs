@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -28,6 +28,14 @@ impl NetnsId {
     /// If there is nothing, or it may not be looked at.
     pub fn at(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|meta| identify(&meta))
+    }
+
+    /// The namespace of this program: what its sockets are in unless something else is said.
+    ///
+    /// # Errors
+    /// If `/proc` is not mounted.
+    pub fn own() -> io::Result<Self> {
+        Self::at(Path::new("/proc/self/ns/net"))
     }
 }
 
@@ -61,6 +69,14 @@ pub struct Netns {
     id: NetnsId,
     cookie: u64,
     path: PathBuf,
+    /// Whether the path leads there; else it is a name for people.
+    found_by: FoundBy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FoundBy {
+    Path,
+    Descriptor,
 }
 
 thread_local! {
@@ -74,13 +90,27 @@ impl Netns {
     /// # Errors
     /// If there is nothing, or something else than a network namespace.
     pub fn open(path: &Path) -> Result<Self, NetnsError> {
-        let open = |source| NetnsError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(open)?;
-        let id = id(&file).map_err(open)?;
-        let cookie =
-            inside(&file, || Socket::new(Domain::UNIX, Type::DGRAM, None).and_then(|s| option::netns_cookie(&s)))
-                .map_err(|source| NetnsError::NotANamespace { path: path.to_owned(), source })?;
-        Ok(Self { file, id, cookie, path: path.to_owned() })
+        let file = File::open(path).map_err(|source| NetnsError::Open { path: path.to_owned(), source })?;
+        Self::of(file, path.to_owned(), FoundBy::Path)
+    }
+
+    /// The namespace behind a descriptor that somebody else opened, and what to call it where a path is shown.
+    ///
+    /// # Errors
+    /// If it is something else than a network namespace.
+    pub fn from_fd(fd: OwnedFd, name: PathBuf) -> Result<Self, NetnsError> {
+        Self::of(fd.into(), name, FoundBy::Descriptor)
+    }
+
+    fn of(file: File, path: PathBuf, found_by: FoundBy) -> Result<Self, NetnsError> {
+        let id = match id(&file) {
+            Ok(id) => id,
+            Err(source) => return Err(NetnsError::Open { path, source }),
+        };
+        match inside(&file, || Socket::new(Domain::UNIX, Type::DGRAM, None).and_then(|s| option::netns_cookie(&s))) {
+            Ok(cookie) => Ok(Self { file, id, cookie, path, found_by }),
+            Err(source) => Err(NetnsError::NotANamespace { path, source }),
+        }
     }
 
     /// Which namespace it is.
@@ -93,14 +123,18 @@ impl Netns {
         self.cookie
     }
 
-    /// The path it was opened by.
+    /// The path it was opened by, or the name it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether its path still leads to it: false once the pod is gone or another took the place. A look that fails for want of
-    /// something else says nothing: a pod must not drop out of the mesh because the agent is out of descriptors.
+    /// something else says nothing: a pod must not drop out of the mesh because the agent is out of descriptors. One that came as
+    /// a descriptor is current for as long as it is held.
     pub fn is_current(&self) -> bool {
+        if self.found_by == FoundBy::Descriptor {
+            return true;
+        }
         match std::fs::metadata(&self.path) {
             Ok(meta) => identify(&meta) == self.id,
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),

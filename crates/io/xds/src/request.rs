@@ -64,6 +64,9 @@ impl Node {
 /// Why a request ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
+    /// It is no request.
+    #[error("no DeltaDiscoveryRequest: {0}")]
+    Malformed(String),
     /// Nothing of that type is served.
     #[error("{0:?} is not served here: expected {address:?} or {authorization:?}", address = Kind::Address.type_url(), authorization = Kind::Authorization.type_url())]
     Type(String),
@@ -101,7 +104,7 @@ impl RequestError {
     pub fn is_too_much(&self) -> bool {
         match self {
             Self::Names { .. } | Self::TotalNames(_) | Self::Versions { .. } => true,
-            Self::Type(_) | Self::Node { .. } | Self::Name { .. } => false,
+            Self::Malformed(_) | Self::Type(_) | Self::Node { .. } | Self::Name { .. } => false,
         }
     }
 }

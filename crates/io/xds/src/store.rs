@@ -105,7 +105,8 @@ impl Store {
         self.changed.subscribe()
     }
 
-    fn put(&self, kind: Kind, changes: Vec<Change>) {
+    /// Puts changes of a kind into its table, under one lock.
+    pub(crate) fn put(&self, kind: Kind, changes: Vec<Change>) {
         let mut timed = self.tables[kind.index()].write().unwrap_or_else(PoisonError::into_inner);
         let before = timed.table.now();
         for change in changes {
@@ -128,12 +129,13 @@ impl Store {
 }
 
 /// A resource as it is now, or the name of one that is gone.
-enum Change {
+pub(crate) enum Change {
     Is(Encoded),
     Gone(String),
 }
 
-fn encode_workload(workload: &Workload) -> Encoded {
+/// As every subscriber gets it.
+pub(crate) fn encode_workload(workload: &Workload) -> Encoded {
     let message = proto::AddressType::Workload(Box::new(workload_to(workload)));
     let network = &workload.network;
     let addresses = workload.addresses.iter().map(|ip| (network.clone(), IpNet::from(canonical_ip(*ip))));
@@ -142,18 +144,21 @@ fn encode_workload(workload: &Workload) -> Encoded {
     encode(workload.uid.as_str(), Kind::Address, proto::Address { r#type: Some(message) }.encode_to_vec(), facts)
 }
 
-fn encode_service(service: &Service) -> Encoded {
+/// As every subscriber gets it.
+pub(crate) fn encode_service(service: &Service) -> Encoded {
     let message = proto::AddressType::Service(Box::new(service_to(service)));
     let facts = Facts { addresses: service.vips.clone().into(), ..Facts::default() };
     let name = service.name.to_string();
     encode(&name, Kind::Address, proto::Address { r#type: Some(message) }.encode_to_vec(), facts)
 }
 
-fn encode_policy(policy: &Policy) -> Encoded {
+/// As every subscriber gets it.
+pub(crate) fn encode_policy(policy: &Policy) -> Encoded {
     encode(&policy.name.to_string(), Kind::Authorization, policy_to(policy), Facts::default())
 }
 
-fn encode(name: &str, kind: Kind, value: Vec<u8>, facts: Facts) -> Encoded {
+/// A resource of these bytes.
+pub(crate) fn encode(name: &str, kind: Kind, value: Vec<u8>, facts: Facts) -> Encoded {
     let version = Version::of(&value);
     let message = proto::Resource {
         version: version.to_string(),

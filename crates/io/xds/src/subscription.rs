@@ -7,7 +7,7 @@
 //! all but the last: their `system_version_info` ends in `+`.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     mem,
     net::IpAddr,
     sync::Arc,
@@ -82,8 +82,10 @@ pub(crate) struct Subscription {
     held: HashMap<Arc<str>, Option<Version>>,
     /// Resources to look at.
     dirty: BTreeSet<Arc<str>>,
-    /// What is said to be gone, if it is.
-    gone: VecDeque<Asked>,
+    /// What was asked for and is said to be gone, if it is.
+    gone: BTreeMap<Arc<str>, Asked>,
+    /// What it said it has and the first time through did not find.
+    left: Vec<Arc<str>>,
     /// The last change that was looked at.
     cursor: u64,
     /// Whether an answer is owed, empty or not.
@@ -107,7 +109,8 @@ impl Subscription {
             addresses: HashMap::default(),
             held: HashMap::default(),
             dirty: BTreeSet::new(),
-            gone: VecDeque::new(),
+            gone: BTreeMap::new(),
+            left: Vec::new(),
             cursor: 0,
             owed: false,
             lost: false,
@@ -214,7 +217,10 @@ impl Subscription {
     }
 
     fn pending(&self, table: &Table) -> bool {
-        !self.dirty.is_empty() || !self.gone.is_empty() || (self.wildcard.is_some() && self.cursor < table.now())
+        !self.dirty.is_empty()
+            || !self.gone.is_empty()
+            || !self.left.is_empty()
+            || (self.wildcard.is_some() && self.cursor < table.now())
     }
 
     fn settle(&mut self, answer: Answer) -> Settled {
@@ -246,6 +252,7 @@ impl Subscription {
         self.lost |= self.missed(table);
         self.wildcard = None;
         self.held.extend(table.since(0).map(|(_, slot)| (slot.name.clone(), None)));
+        self.held.extend(self.left.drain(..).map(|name| (name, None)));
         self.dirty = self.held.keys().cloned().collect();
         (self.cursor, self.owed) = (table.now(), true);
     }
@@ -254,12 +261,18 @@ impl Subscription {
     fn begin_on_demand(&mut self, table: &Table, versions: Vec<(String, Option<Version>)>) -> Result<(), RequestError> {
         (self.cursor, self.owed) = (table.now(), true);
         for (name, version) in versions {
-            if version.is_none() {
-                self.subscribe(table, Asked::new(&name))?;
+            let asked = Asked::new(&name);
+            // An address is what it asked for, never what it has.
+            if version.is_some() || asked.address.is_none() {
+                self.dirty.insert(asked.name.clone());
+                self.held.insert(asked.name.clone(), version);
             }
-            self.dirty.insert(name.as_str().into());
-            self.held.insert(name.into(), version);
+            if version.is_none() {
+                self.subscribe(table, asked)?;
+            }
         }
+        // These are looked at anyway.
+        self.gone.retain(|name, _| !self.held.contains_key(name));
         if let Some(node) = &self.node {
             self.dirty.extend(table.of_node(node).map(|own| own.name.clone()));
         }
@@ -278,12 +291,14 @@ impl Subscription {
             }
         }
         let meant = meant(table, &asked);
-        if meant.is_empty() {
-            self.gone.push_back(asked);
+        if table.named(&asked).is_empty() {
+            self.gone.insert(asked.name.clone(), asked);
         }
         for name in meant {
-            // Who asks gets an answer, whatever it has.
-            if let Some(version) = self.held.get_mut(&name) {
+            // Who asks gets an answer, whatever it was sent; who begins says itself what it has.
+            if self.standing.sent.is_some()
+                && let Some(version) = self.held.get_mut(&name)
+            {
                 *version = None;
             }
             self.dirty.insert(name);
@@ -303,7 +318,7 @@ impl Subscription {
                 self.addresses.remove(address);
             }
         }
-        self.gone.retain(|gone| gone.name != asked.name);
+        self.gone.remove(&asked.name);
         if self.wildcard.is_none() {
             let held = meant(table, asked).into_iter().filter(|name| self.held.contains_key(name));
             self.dirty.extend(held);
@@ -323,11 +338,13 @@ impl Subscription {
         }
         for (_, slot) in table.since(self.cursor) {
             let held = self.held.contains_key(&slot.name);
-            if held || slot.resource.as_ref().is_some_and(|resource| self.selects(table, resource)) {
+            let own = held || slot.resource.as_ref().is_some_and(|resource| self.selects(table, resource));
+            if own {
                 self.dirty.insert(slot.name.clone());
-                // With a service's addresses it changes who is meant by them.
-                self.dirty.extend(table.members(&slot.name).map(|member| member.name.clone()));
             }
+            // With a service's addresses it changes who is meant by them, even if the service itself was not sent yet.
+            let members = table.members(&slot.name).filter(|member| own || self.held.contains_key(&member.name));
+            self.dirty.extend(members.map(|member| member.name.clone()));
         }
         self.cursor = table.now();
     }
@@ -358,7 +375,14 @@ impl Subscription {
     fn say_dirty(&mut self, table: &Table, draft: &mut Draft) {
         while let Some(name) = self.dirty.pop_first() {
             let taken = match (table.get(&name), &self.wildcard) {
-                (Some(resource), Some(_)) => draft.resource(resource),
+                (Some(resource), Some(_)) => {
+                    let taken = draft.resource(resource);
+                    // What it said it has is not what it has from here on.
+                    if let Some(version) = self.held.get_mut(&name).filter(|_| taken) {
+                        *version = None;
+                    }
+                    taken
+                }
                 // It goes with the change that took it away.
                 (None, Some(_)) => true,
                 (Some(resource), None) if self.selects(table, resource) => {
@@ -402,19 +426,29 @@ impl Subscription {
             self.held.remove(&slot.name);
             self.cursor = change;
         }
+        // What was forgotten after the last change is no change either.
+        self.cursor = table.now();
         if mem::take(&mut scan.initial) {
             // It said it has these, and nobody here knows them.
-            let left = mem::take(&mut self.held).into_keys();
-            self.gone.extend(left.map(|name| Asked { name, address: None }));
+            self.left.extend(mem::take(&mut self.held).into_keys());
         }
     }
 
     fn say_gone(&mut self, table: &Table, draft: &mut Draft) {
-        while let Some(asked) = self.gone.front() {
-            if meant(table, asked).is_empty() && !draft.remove(&asked.name) {
+        while let Some(name) = self.left.last() {
+            if table.get(name).is_none() && !draft.remove(name) {
                 return;
             }
-            self.gone.pop_front();
+            self.left.pop();
+        }
+        while let Some((name, asked)) = self.gone.first_key_value() {
+            if table.named(asked).is_empty() {
+                if !draft.remove(name) {
+                    return;
+                }
+                self.held.remove(name);
+            }
+            self.gone.pop_first();
         }
     }
 }

@@ -88,6 +88,8 @@ pub(crate) struct Table {
     forgotten: u64,
     live: usize,
     sum: Sum,
+    /// The networks there ever were: few, and told apart by their texts.
+    networks: HashSet<Network>,
     /// Addresses that are one address.
     by_address: HashMap<(Network, IpAddr), Slots>,
     /// Those that are ranges.
@@ -96,20 +98,22 @@ pub(crate) struct Table {
     by_node: HashMap<NodeName, Slots>,
 }
 
-/// Slots that share something: mostly one.
+/// Slots that share something, in order: mostly one.
 #[derive(Debug)]
 enum Slots {
     One(u32),
-    Many(HashSet<u32>),
+    Many(Vec<u32>),
 }
 
 impl Slots {
     fn insert(&mut self, slot: u32) {
         match self {
             Self::One(one) if *one == slot => {}
-            Self::One(one) => *self = Self::Many([*one, slot].into_iter().collect()),
+            Self::One(one) => *self = Self::Many(vec![slot.min(*one), slot.max(*one)]),
             Self::Many(many) => {
-                many.insert(slot);
+                if let Err(at) = many.binary_search(&slot) {
+                    many.insert(at, slot);
+                }
             }
         }
     }
@@ -119,23 +123,30 @@ impl Slots {
         match self {
             Self::One(one) => *one == slot,
             Self::Many(many) => {
-                many.remove(&slot);
+                if let Ok(at) = many.binary_search(&slot) {
+                    many.remove(at);
+                }
                 many.is_empty()
             }
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = u32> {
-        let (one, many) = match self {
-            Self::One(one) => (Some(*one), None),
-            Self::Many(many) => (None, Some(many.iter().copied())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+        .iter()
+        .copied()
     }
 }
 
-fn enter<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Slots>, key: K, slot: u32) {
-    map.entry(key).and_modify(|slots| slots.insert(slot)).or_insert(Slots::One(slot));
+/// Files a slot under a key, which from then on is the one that all who share it have.
+fn enter<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, Slots>, key: &mut K, slot: u32) {
+    if let Some((shared, _)) = map.get_key_value(key) {
+        *key = shared.clone();
+    }
+    map.entry(key.clone()).and_modify(|slots| slots.insert(slot)).or_insert(Slots::One(slot));
 }
 
 fn leave<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Slots>, key: &K, slot: u32) {
@@ -172,6 +183,7 @@ impl Table {
             forgotten: 0,
             live: 0,
             sum: Sum::default(),
+            networks: HashSet::default(),
             by_address: HashMap::default(),
             ranges: HashMap::default(),
             members: HashMap::default(),
@@ -180,7 +192,7 @@ impl Table {
     }
 
     /// Puts a resource in, or in the place of what it was. Whether anything changed.
-    pub(crate) fn set(&mut self, resource: Encoded) -> bool {
+    pub(crate) fn set(&mut self, mut resource: Encoded) -> bool {
         let slot = match self.by_name.get(&resource.name) {
             Some(slot) => *slot,
             None => self.vacancy(resource.name.clone()),
@@ -193,7 +205,8 @@ impl Table {
             }
             self.unlink(slot, &old);
         }
-        self.link(slot, &resource);
+        resource.name = self.slots[place(slot)].name.clone();
+        self.link(slot, &mut resource);
         self.slots[place(slot)].resource = Some(resource);
         self.touch(slot);
         true
@@ -309,22 +322,30 @@ impl Table {
         }
     }
 
-    fn link(&mut self, slot: u32, resource: &Encoded) {
+    fn link(&mut self, slot: u32, resource: &mut Encoded) {
         self.live += 1;
         self.sum.add(&resource.name, resource.version);
-        let facts = &resource.facts;
-        for (network, range) in facts.addresses.iter().filter(|(_, range)| whole(range)) {
-            enter(&mut self.by_address, (network.clone(), range.addr()), slot);
+        let facts = &mut resource.facts;
+        for (network, range) in &mut facts.addresses {
+            match self.networks.get(network) {
+                Some(shared) => *network = shared.clone(),
+                None => {
+                    self.networks.insert(network.clone());
+                }
+            }
+            if whole(range) {
+                enter(&mut self.by_address, &mut (network.clone(), range.addr()), slot);
+            }
         }
         if facts.addresses.iter().any(|(_, range)| !whole(range)) {
             let ranges = facts.addresses.iter().filter(|(_, range)| !whole(range)).cloned().collect();
             self.ranges.insert(slot, ranges);
         }
-        for service in &facts.services {
-            enter(&mut self.members, service.clone(), slot);
+        for service in &mut facts.services {
+            enter(&mut self.members, service, slot);
         }
-        if let Some(node) = &facts.node {
-            enter(&mut self.by_node, node.clone(), slot);
+        if let Some(node) = &mut facts.node {
+            enter(&mut self.by_node, node, slot);
         }
     }
 
@@ -342,5 +363,84 @@ impl Table {
         if let Some(node) = &facts.node {
             leave(&mut self.by_node, node, slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{encode_service, encode_workload},
+        testing::{service, workload},
+    };
+
+    fn uid(name: &str) -> String {
+        format!("Kubernetes//v1/Pod/default/{name}")
+    }
+
+    fn log(table: &Table, since: u64) -> Vec<(String, bool)> {
+        let short = |slot: &Slot| slot.name.rsplit('/').next().unwrap().to_owned();
+        table.since(since).map(|(_, slot)| (short(slot), slot.resource.is_some())).collect()
+    }
+
+    #[test]
+    fn each_name_is_in_the_log_once_at_its_last_change() {
+        let mut table = Table::default();
+        for name in ["a", "b", "a", "c"] {
+            table.set(encode_workload(&workload(name, &["10.0.0.1"], &[])));
+        }
+        assert_eq!((table.now(), table.len()), (3, 3), "what is said again as it was is no change");
+        table.set(encode_workload(&workload("a", &["10.0.0.2"], &[])));
+        assert!(table.remove(&uid("b")) && !table.remove(&uid("b")) && !table.remove("never"));
+        let (a, b, c) = (("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true));
+        assert_eq!(log(&table, 0), [c, a.clone(), b.clone()]);
+        assert_eq!(log(&table, 3), [a, b]);
+        assert_eq!(log(&table, table.now()), []);
+    }
+
+    #[test]
+    fn removals_are_forgotten_oldest_first_and_those_that_came_back_are_none() {
+        let mut table = Table::remembering(2);
+        for name in ["a", "b", "c", "d"] {
+            table.set(encode_workload(&workload(name, &["10.0.0.1"], &[])));
+        }
+        for name in ["a", "b"] {
+            table.remove(&uid(name));
+        }
+        table.set(encode_workload(&workload("a", &["10.0.0.1"], &[])));
+        table.remove(&uid("c"));
+        assert_eq!(table.forgotten(), 0, "the oldest removal is none any more");
+        table.remove(&uid("d"));
+        assert_eq!(table.forgotten(), 6, "b");
+        assert_eq!(log(&table, 0), [("a".to_owned(), true), ("c".to_owned(), false), ("d".to_owned(), false)]);
+        // The slot is another's now, and the tombstones of the first are not its own.
+        table.set(encode_workload(&workload("e", &["10.0.0.5"], &[])));
+        assert_eq!(table.len(), 2);
+        assert!(table.get(&uid("b")).is_none() && table.get(&uid("e")).is_some());
+    }
+
+    #[test]
+    fn an_address_finds_all_that_have_it_and_nothing_that_had() {
+        let mut table = Table::default();
+        for name in ["a", "b"] {
+            // Pods of the host's network share its address.
+            table.set(encode_workload(&workload(name, &["10.0.0.1"], &["shop"])));
+        }
+        table.set(encode_service(&service("wide", &["10.0.0.0/24"])));
+        let found = |table: &Table| {
+            let mut names: Vec<String> =
+                table.named(&Asked::new("/10.0.0.1")).iter().map(|found| found.name.to_string()).collect();
+            names.sort();
+            names
+        };
+        let wide = "default/wide.default.svc.cluster.local".to_owned();
+        assert_eq!(found(&table), [uid("a"), uid("b"), wide.clone()]);
+        table.set(encode_workload(&workload("a", &["10.0.0.9"], &[])));
+        assert_eq!(found(&table), [uid("b"), wide]);
+        table.remove(&uid("b"));
+        table.set(encode_service(&service("wide", &["10.1.0.0/24"])));
+        assert_eq!(found(&table), [""; 0]);
+        assert_eq!(table.members("default/shop.default.svc.cluster.local").count(), 0);
+        assert!(table.by_address.len() == 1 && table.members.is_empty() && table.ranges.len() == 1);
     }
 }

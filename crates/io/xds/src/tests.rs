@@ -6,21 +6,34 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http_body_util::Full;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use prost::Message;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
+    Code, Request, Status, Streaming,
     body::Body,
+    client::Grpc,
+    codec::Codec,
     transport::{Channel, Endpoint},
 };
-use tower::ServiceExt;
+use tonic_prost::ProstCodec;
+use tower::{Service, ServiceExt};
 use weir_world::Delta;
 
 use crate::{
     Client, Discovery, Event, Kind, Limits, Mode, Node, Refused, Store, Subscriber,
+    proto::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
+    server::DELTA,
+    store::{Change, encode},
+    table::Facts,
     testing::{delta, policy, service, workload},
 };
 
@@ -103,8 +116,8 @@ macro_rules! synced {
                     all.policies.extend(delta.policies);
                 }
                 Event::Synced => break all,
-                Event::Lost(_) => {}
-                other => panic!("{other:?}"),
+                Event::Lost(_) | Event::Absent(_) => {}
+                other @ Event::Rejected { .. } => panic!("{other:?}"),
             }
         }
     }};
@@ -134,4 +147,379 @@ async fn a_wildcard_client_gets_the_mesh_and_what_changes_of_it_over_either_fami
         assert_eq!(next!(client), Event::Delta(gone));
         assert_eq!(served.discovery.stats().nacks(Kind::Address), 0);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_is_sent_only_what_changed_meanwhile() {
+    let store = Arc::new(Store::new());
+    store.apply(&shop());
+    let served = serve(Ipv4Addr::LOCALHOST.into(), store.clone(), Limits::default()).await;
+    let address = served.address;
+    let mut client = client(address, Mode::Wildcard);
+    synced!(client);
+    drop(served);
+    assert!(matches!(next!(client), Event::Lost(_)));
+    // Another replica, which compiled the same mesh by itself.
+    let store = Arc::new(Store::new());
+    store.apply(&shop());
+    let served = serve_again(address, store).await;
+    assert_eq!(synced!(client), Delta::default());
+    for kind in Kind::ALL {
+        assert_eq!(served.discovery.stats().resources(kind), 0, "{kind}");
+    }
+    drop(served);
+    assert!(matches!(next!(client), Event::Lost(_)));
+    let store = Arc::new(Store::new());
+    let mut changed = shop();
+    changed.workloads.retain(|(uid, _)| !uid.as_str().ends_with("/b"));
+    let b = workload("b", &[], &[]).uid;
+    changed.services[0].1 = Some(service("shop", &["10.96.0.2"]));
+    store.apply(&changed);
+    let served = serve_again(address, store).await;
+    let news = synced!(client);
+    assert_eq!((news.workloads, news.services), (vec![(b, None)], changed.services));
+    assert_eq!(served.discovery.stats().resources(Kind::Address), 1);
+}
+
+/// A server on the address another has left.
+async fn serve_again(address: SocketAddr, store: Arc<Store>) -> Served {
+    serve_on(TcpListener::bind(address).await.unwrap(), store, Limits::default())
+}
+
+#[tokio::test]
+async fn a_client_on_demand_gets_what_it_demands_and_again_on_the_next_connection() {
+    let store = Arc::new(Store::new());
+    store.apply(&shop());
+    let served = serve(Ipv6Addr::LOCALHOST.into(), store.clone(), Limits::default()).await;
+    let address = served.address;
+    let mut client = client(address, Mode::OnDemand);
+    let demand = client.demand();
+    let first = synced!(client);
+    assert_eq!((first.workloads, first.services.len(), first.policies.len()), (Vec::new(), 0, 1));
+    demand.subscribe("/fd00:96::1").unwrap();
+    let Event::Delta(got) = next!(client) else { panic!("nothing came") };
+    assert_eq!((got.workloads.len(), got.services.len()), (1, 1));
+    demand.subscribe("/10.99.0.1").unwrap();
+    assert_eq!(next!(client), Event::Absent("/10.99.0.1".to_owned()));
+    demand.unsubscribe("/fd00:96::1").unwrap();
+    let Event::Delta(got) = next!(client) else { panic!("nothing came") };
+    assert!(got.workloads.iter().all(|(_, now)| now.is_none()) && got.services.iter().all(|(_, now)| now.is_none()));
+    demand.subscribe("/10.0.0.2").unwrap();
+    assert!(matches!(next!(client), Event::Delta(_)));
+    drop(served);
+    assert!(matches!(next!(client), Event::Lost(_)));
+    demand.subscribe("/10.0.0.1").unwrap();
+    let served = serve_again(address, store).await;
+    let mut news = synced!(client);
+    if news.workloads.is_empty() {
+        // The demand was taken when the link stood already.
+        let Event::Delta(delta) = next!(client) else { panic!("nothing came") };
+        news = delta;
+    }
+    assert_eq!(news.workloads.len(), 1, "the one it had is not sent again: {news:?}");
+    assert!(news.workloads[0].0.as_str().ends_with("/a"));
+    drop(served);
+    assert!(demand.subscribe("").is_err());
+    drop(client);
+    assert_eq!(demand.subscribe("x"), Err(crate::DemandError::Closed));
+}
+
+#[tokio::test]
+async fn a_resource_that_cannot_be_read_is_refused_by_name_and_the_rest_taken() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    let mut bad = crate::convert::workload_to(&workload("bad", &["10.0.0.9"], &[]));
+    bad.addresses[0] = vec![1, 2, 3];
+    let uid = bad.uid.clone();
+    let message = proto::Address { r#type: Some(proto::AddressType::Workload(Box::new(bad))) };
+    let resource = encode(&uid, Kind::Address, message.encode_to_vec(), Facts::default());
+    served.store.put(Kind::Address, vec![Change::Is(resource)]);
+    served.store.apply(&shop());
+    let mut client = client(served.address, Mode::Wildcard);
+    let (mut got, mut rejected) = (Delta::default(), Vec::new());
+    loop {
+        match next!(client) {
+            Event::Delta(delta) if delta.policies.is_empty() => got = delta,
+            Event::Delta(_) => {}
+            Event::Rejected { name, why } => rejected.push((name, why)),
+            Event::Synced => break,
+            other @ (Event::Lost(_) | Event::Absent(_)) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((got.workloads.len(), got.services.len()), (2, 1));
+    assert_eq!(rejected.len(), 1);
+    assert!(rejected[0].0 == uid && rejected[0].1.contains("addresses"), "{rejected:?}");
+    let nacked = || served.discovery.reports()[0].standing[0].nacked.clone();
+    until("the refusal is reported", || nacked().is_some()).await;
+    assert!(nacked().unwrap().1.contains("an address of 3 bytes"), "{:?}", nacked());
+    assert_eq!(served.discovery.stats().nacks(Kind::Address), 1);
+    // The stream goes on.
+    served.store.apply(&delta(vec![workload("c", &["10.0.0.3"], &[])], vec![], vec![]));
+    assert!(matches!(next!(client), Event::Delta(_)));
+}
+
+/// Until it is so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let wait = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        while !so() {
+            ticks.tick().await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// A stream of whoever knows the wire and nothing of our client.
+struct Raw {
+    requests: Option<mpsc::Sender<DeltaDiscoveryRequest>>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Raw {
+    async fn open(channel: Channel, first: DeltaDiscoveryRequest) -> Result<Self, Status> {
+        let (requests, stream) = mpsc::channel(16);
+        requests.try_send(first).unwrap();
+        let mut grpc = Grpc::new(channel);
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+        let call = grpc.streaming(Request::new(ReceiverStream::new(stream)), PathAndQuery::from_static(DELTA), codec);
+        let responses = call.await?.into_inner();
+        Ok(Self { requests: Some(requests), responses })
+    }
+
+    async fn send(&self, request: DeltaDiscoveryRequest) {
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
+        timeout(PATIENCE, self.responses.message()).await.expect("a response in time")
+    }
+
+    async fn end(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.receive().await.map(|response| response.expect("a status")) {
+                return status;
+            }
+        }
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+fn first() -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { node: Some(node("node-1").to_wire()), ..plain() }
+}
+
+fn plain() -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { type_url: Kind::Address.type_url().to_owned(), ..DeltaDiscoveryRequest::default() }
+}
+
+fn ack(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { response_nonce: response.nonce.clone(), ..plain() }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_too_much_or_for_something_wrong_loses_its_stream_and_is_told_why() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    let channel = channel(served.address).await;
+    let names = |count: usize, len: usize| vec!["n".repeat(len); count];
+    let cases = [
+        (Code::InvalidArgument, "names no node", plain()),
+        (
+            Code::PermissionDenied,
+            "NODE_NAME",
+            DeltaDiscoveryRequest { node: Some(Node::default().to_wire()), ..plain() },
+        ),
+        (Code::InvalidArgument, "is not served", DeltaDiscoveryRequest { type_url: "x".to_owned(), ..first() }),
+        (
+            Code::ResourceExhausted,
+            "too long",
+            DeltaDiscoveryRequest { resource_names_subscribe: names(1, 2 << 20), ..first() },
+        ),
+        (
+            Code::ResourceExhausted,
+            "too long",
+            DeltaDiscoveryRequest { resource_names_subscribe: names(1_000_000, 10), ..first() },
+        ),
+        (
+            Code::ResourceExhausted,
+            "10001 names",
+            DeltaDiscoveryRequest { resource_names_subscribe: names(10_001, 9), ..first() },
+        ),
+        (
+            Code::InvalidArgument,
+            "2000 bytes",
+            DeltaDiscoveryRequest { resource_names_subscribe: names(1, 2000), ..first() },
+        ),
+    ];
+    let count = cases.len();
+    for (code, why, request) in cases {
+        let status = match Raw::open(channel.clone(), request).await {
+            Ok(mut raw) => raw.end().await,
+            Err(status) => status,
+        };
+        assert!(status.code() == code && status.message().contains(why), "{why}: {status}");
+    }
+    assert_eq!(served.discovery.stats().refused(), u64::try_from(count).unwrap());
+    until("all streams are gone", || served.discovery.stats().connected() == 0).await;
+    assert_eq!(served.discovery.reports(), []);
+}
+
+#[tokio::test]
+async fn names_come_in_requests_of_the_allowed_size_up_to_the_allowed_number() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    let mut raw = Raw::open(channel(served.address).await, first()).await.unwrap();
+    let requests = raw.requests.take().unwrap();
+    tokio::spawn(async move {
+        for from in 0..100_u32 {
+            let names = (0..10_000).map(|name| format!("{from}-{name}")).collect();
+            // It is refused on the way: nobody takes the rest.
+            if requests.send(DeltaDiscoveryRequest { resource_names_subscribe: names, ..plain() }).await.is_err() {
+                return;
+            }
+        }
+    });
+    let status = raw.end().await;
+    assert!(status.code() == Code::ResourceExhausted && status.message().contains("100000 names"), "{status}");
+}
+
+#[tokio::test]
+async fn garbage_ends_its_stream_and_no_other() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    let channel = channel(served.address).await;
+    let mut good = Raw::open(channel.clone(), first()).await.unwrap();
+    good.receive().await.unwrap();
+    let frames: [&'static [u8]; 4] =
+        [b"garbage", &[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff], &[1, 0, 0, 0, 1, 0], &[0, 0xff, 0xff, 0xff, 0xff, 0]];
+    for frame in frames {
+        let mut service = channel.clone();
+        let body = Body::new(Full::new(Bytes::from_static(frame)));
+        let call = http::Request::post(format!("http://{}{DELTA}", served.address));
+        let call = call.header("content-type", "application/grpc").header("te", "trailers").body(body).unwrap();
+        let answer = Service::call(service.ready().await.unwrap(), call).await.unwrap();
+        let mut stream = Streaming::new_response(
+            ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default().decoder(),
+            answer.into_body(),
+            http::StatusCode::OK,
+            None,
+            None,
+        );
+        let ended = timeout(PATIENCE, stream.message()).await.expect("an end in time");
+        assert!(ended.is_err(), "{frame:?}: {ended:?}");
+    }
+    served.store.apply(&shop());
+    good.send(DeltaDiscoveryRequest { response_nonce: "1".to_owned(), ..plain() }).await;
+    assert_eq!(good.receive().await.unwrap().unwrap().resources.len(), 3);
+}
+
+#[tokio::test]
+async fn only_the_delta_call_is_served() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    for (path, why) in [
+        (
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+            "DeltaAggregatedResources",
+        ),
+        ("/envoy.service.discovery.v3.AggregatedDiscoveryService/Other", "Other"),
+    ] {
+        let mut grpc = Grpc::new(channel(served.address).await);
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+        let path = PathAndQuery::from_static(path);
+        let status = grpc.streaming(Request::new(tokio_stream::iter([first()])), path, codec).await.unwrap_err();
+        assert!(status.code() == Code::Unimplemented && status.message().contains(why), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_sent_the_last_of_all_changes() {
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits::default()).await;
+    served.store.apply(&shop());
+    let mut raw = Raw::open(channel(served.address).await, first()).await.unwrap();
+    let all = raw.receive().await.unwrap().unwrap();
+    assert_eq!(all.resources.len(), 3);
+    for change in 0..1000_u32 {
+        let ip = format!("10.1.{}.{}", change / 250, change % 250);
+        served.store.apply(&delta(vec![workload("b", &[&ip], &[])], vec![], vec![]));
+    }
+    raw.send(ack(&all)).await;
+    let last = raw.receive().await.unwrap().unwrap();
+    assert_eq!(last.resources.len(), 1, "a thousand changes of one pod are one");
+    let resource = Resource::decode(last.resources[0].clone()).unwrap();
+    assert_eq!(resource.aliases, ["/10.1.3.249"]);
+    raw.send(ack(&last)).await;
+    until("nothing is left", || {
+        let standing = served.discovery.reports()[0].standing[0].clone();
+        standing.acked.as_deref() == Some("2") && !standing.in_flight && !standing.pending
+    })
+    .await;
+    assert_eq!(served.discovery.stats().pushes(Kind::Address), 2);
+}
+
+#[tokio::test]
+async fn a_stream_is_ended_that_does_not_say_who_it_is_or_does_not_answer() {
+    let brief = Duration::from_millis(50);
+    let limits = Limits { introduction: brief, answer: brief, ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    let channel = channel(served.address).await;
+    let mut silent = Raw::open(channel.clone(), first()).await.unwrap();
+    let status = silent.end().await;
+    assert!(status.code() == Code::DeadlineExceeded && status.message().contains("not answered"), "{status}");
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
+    let nothing = Request::new(tokio_stream::pending());
+    let call = grpc.streaming(nothing, PathAndQuery::from_static(DELTA), codec).await;
+    let status = match call {
+        Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert!(status.code() == Code::DeadlineExceeded && status.message().contains("no request"), "{status}");
+}
+
+#[tokio::test]
+async fn a_thousand_idle_subscribers_hear_of_one_change_and_no_stream_more_is_opened_than_allowed() {
+    const MANY: usize = 1000;
+    let limits = Limits { streams: MANY, ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    served.store.apply(&shop());
+    let mut streams = Vec::new();
+    let mut shared = channel(served.address).await;
+    for number in 0..MANY {
+        if number % 100 == 99 {
+            shared = channel(served.address).await;
+        }
+        let mut raw = Raw::open(shared.clone(), first()).await.unwrap();
+        let all = raw.receive().await.unwrap().unwrap();
+        raw.send(ack(&all)).await;
+        streams.push(raw);
+    }
+    until("all have answered", || served.discovery.stats().acks(Kind::Address) == 1000).await;
+    let refused = match Raw::open(shared.clone(), first()).await {
+        Ok(mut raw) => raw.end().await,
+        Err(status) => status,
+    };
+    assert!(refused.code() == Code::ResourceExhausted && refused.message().contains("1000 streams"), "{refused}");
+    served.store.apply(&delta(vec![workload("c", &["10.0.0.3"], &[])], vec![], vec![]));
+    for raw in &mut streams {
+        assert_eq!(raw.receive().await.unwrap().unwrap().resources.len(), 1);
+    }
+    assert_eq!(served.discovery.reports().len(), MANY);
+    drop(streams);
+    until("all streams are gone", || served.discovery.stats().connected() == 0).await;
+}
+
+#[tokio::test]
+async fn nobody_is_there_and_the_client_goes_on_trying() {
+    // Bound and closed again: nobody listens.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let mut client = client(address, Mode::Wildcard);
+    for _ in 0..3 {
+        assert!(matches!(next!(client), Event::Lost(_)));
+    }
+    let store = Arc::new(Store::new());
+    store.apply(&shop());
+    let _served = serve_again(address, store).await;
+    assert_eq!(sorted(synced!(client)), sorted(shop()));
 }

@@ -229,3 +229,111 @@ impl Held {
 
 /// What was demanded by name.
 type Asked = std::collections::BTreeSet<String>;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        convert::policy_to,
+        proto,
+        store::{encode_service, encode_workload},
+        table::Encoded,
+        testing::{policy, service, workload},
+    };
+
+    fn response(resources: Vec<Bytes>, removed: &[&str]) -> DeltaDiscoveryResponse {
+        let removed_resources = removed.iter().map(ToString::to_string).collect();
+        DeltaDiscoveryResponse { resources, removed_resources, ..DeltaDiscoveryResponse::default() }
+    }
+
+    fn pods() -> [Encoded; 3] {
+        ["a", "b", "c"].map(|name| encode_workload(&workload(name, &["10.0.0.1"], &[])))
+    }
+
+    fn held() -> Held {
+        let mut held = Held::default();
+        let shop = encode_service(&service("shop", &["10.96.0.1"]));
+        let all = pods().into_iter().chain([shop]).map(|resource| resource.bytes).collect();
+        let news = held.take(Kind::Address, response(all, &[]), &Asked::new());
+        assert_eq!((news.delta.workloads.len(), news.delta.services.len(), news.rejected), (3, 1, Vec::new()));
+        held
+    }
+
+    fn gone(news: &Delta) -> usize {
+        let services = news.services.iter().filter(|(_, now)| now.is_none()).count();
+        news.workloads.iter().filter(|(_, now)| now.is_none()).count() + services
+    }
+
+    #[test]
+    fn what_found_no_room_in_the_list_and_is_not_sent_again_is_gone() {
+        for (room, listed) in [(usize::MAX, 4), (100, 1), (0, 0)] {
+            let mut held = held();
+            let mut left = room;
+            let list = held.list(Kind::Address, &mut left);
+            assert_eq!(list.len(), listed, "{room}");
+            let again = pods().into_iter().take(2).map(|pod| pod.bytes).collect();
+            let mut delta = held.take(Kind::Address, response(again, &[]), &Asked::new()).delta;
+            held.sweep(Kind::Address, &mut delta);
+            let sent_again = ["/a", "/b"];
+            let lost = |entry: &&VersionEntry| !sent_again.iter().any(|name| entry.name.ends_with(name));
+            assert_eq!(gone(&delta), 2 - list.iter().filter(lost).count(), "{room}");
+            held.sweep(Kind::Address, &mut delta);
+            assert_eq!(held.list(Kind::Address, &mut usize::MAX.clone()).len(), 4 - gone(&delta));
+        }
+    }
+
+    #[test]
+    fn the_sum_is_that_of_whoever_has_the_same_and_none_without_versions() {
+        let mut held = held();
+        let mut table = crate::table::Table::default();
+        for pod in pods() {
+            table.set(pod);
+        }
+        assert_ne!(held.sum(Kind::Address), Some(table.sum().to_string()));
+        table.set(encode_service(&service("shop", &["10.96.0.1"])));
+        assert_eq!(held.sum(Kind::Address), Some(table.sum().to_string()));
+        let mut resource = Resource::decode(pods()[0].bytes.clone()).unwrap();
+        resource.version.clear();
+        held.take(Kind::Address, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
+        assert_eq!(held.sum(Kind::Address), None, "istiod gives no versions");
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_once_and_what_was_only_asked_for_is_absent() {
+        let mut held = held();
+        let asked = Asked::from(["/10.0.0.9".to_owned()]);
+        let removed = ["Kubernetes//v1/Pod/default/a", "default/shop.default.svc.cluster.local", "/10.0.0.9", "x/y"];
+        let news = held.take(Kind::Address, response(Vec::new(), &removed), &asked);
+        assert_eq!((gone(&news.delta), news.absent), (2, vec!["/10.0.0.9".to_owned()]));
+        let news = held.take(Kind::Address, response(Vec::new(), &removed), &Asked::new());
+        assert_eq!((gone(&news.delta), news.absent), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_policy_that_becomes_a_dry_run_is_none_any_more() {
+        let mut held = Held::default();
+        for (dry_run, want) in [(false, Some(policy("p"))), (true, None)] {
+            let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
+            message.dry_run = dry_run;
+            let any = prost_types::Any {
+                type_url: Kind::Authorization.type_url().to_owned(),
+                value: message.encode_to_vec(),
+            };
+            let resource = Resource { name: "default/p".to_owned(), resource: Some(any), ..Resource::default() };
+            let news =
+                held.take(Kind::Authorization, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
+            assert_eq!(news.delta.policies, [(policy("p").name, want)]);
+        }
+    }
+
+    #[test]
+    fn many_bad_resources_are_counted_and_the_first_named() {
+        let bad = Resource { name: "bad".to_owned(), ..Resource::default() }.encode_to_vec();
+        let bytes = std::iter::repeat_n(Bytes::from(bad), 5000).chain([Bytes::from_static(b"\xff")]);
+        let news = Held::default().take(Kind::Address, response(bytes.collect(), &[]), &Asked::new());
+        assert_eq!(news.rejected.len(), MAX_REJECTED + 1);
+        assert!(news.rejected[0].1.contains("bad") && news.rejected[MAX_REJECTED].1.contains("4901 other"));
+    }
+}

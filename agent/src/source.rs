@@ -1,0 +1,180 @@
+//! Where the mesh comes from: a folder of manifests, or a control plane.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio::time::{MissedTickBehavior, interval};
+use weir_discovery::{FolderSource, Update};
+use weir_identity::Identities;
+use weir_manifest::Ignored;
+use weir_model::NodeName;
+use weir_rpc::{Channel, Dial, DialError};
+use weir_world::World;
+use weir_xds::{Client, Event, Mode, Node};
+
+use crate::{control::ControlState, demand::Demands, enrol::chain};
+
+/// How often the file of roots is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Most it may have, in bytes.
+const MAX_ROOTS: u64 = 1 << 20;
+
+type Dialling = Pin<Box<dyn Future<Output = Result<Channel, DialError>> + Send>>;
+type Connect = Box<dyn Fn() -> Dialling + Send + Sync>;
+
+/// What a change of the source came to.
+pub(crate) enum Change {
+    /// A new world. A control plane's first one is whole.
+    World(Arc<World>),
+    /// What the source holds is not taken, for these reasons; the last good world stays in force.
+    Rejected(Vec<String>),
+}
+
+/// Where the mesh comes from.
+pub(crate) enum Source {
+    /// A folder.
+    Folder(Box<FolderSource>),
+    /// A control plane.
+    Control(Box<Control>),
+}
+
+impl Source {
+    /// The next change. May be cancelled at any point without losing one.
+    pub(crate) async fn next(&mut self) -> Change {
+        match self {
+            Self::Folder(folder) => match folder.next().await {
+                Update::World(world) => Change::World(world),
+                Update::Rejected(errors) => Change::Rejected(errors.iter().map(|error| chain(error)).collect()),
+            },
+            Self::Control(control) => control.next().await,
+        }
+    }
+
+    /// What it holds that has no effect here.
+    pub(crate) fn ignored(&self) -> &[Ignored] {
+        match self {
+            Self::Folder(folder) => folder.ignored(),
+            Self::Control(_) => &[],
+        }
+    }
+}
+
+/// A control plane, followed.
+pub(crate) struct Control {
+    client: Client<Connect>,
+    world: Arc<World>,
+    state: ControlState,
+    demands: Option<Arc<Demands>>,
+}
+
+impl Control {
+    /// Begins to follow the control plane behind `dial`.
+    pub(crate) fn new(dial: Dial, node: &NodeName, cluster: &str, on_demand: bool, state: ControlState) -> Self {
+        let mode = if on_demand { Mode::OnDemand } else { Mode::Wildcard };
+        let metadata = [("NODE_NAME", node.as_str()), ("CLUSTER_ID", cluster)];
+        let introduction = Node {
+            id: format!("ztunnel~0.0.0.0~weir-agent.{node}~{node}"),
+            cluster: cluster.to_owned(),
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
+        };
+        let connect: Connect = Box::new(move || {
+            let dial = dial.clone();
+            Box::pin(async move { dial.connect().await })
+        });
+        let client = Client::new(connect, mode, introduction);
+        let demands = on_demand.then(|| Arc::new(Demands::new(client.demand())));
+        Self { client, world: Arc::new(World::following(node.clone())), state, demands }
+    }
+
+    /// What connections to addresses nobody asked about yet wait for; none when everything is told unasked.
+    pub(crate) fn demands(&self) -> Option<Arc<Demands>> {
+        self.demands.clone()
+    }
+
+    async fn next(&mut self) -> Change {
+        loop {
+            match self.client.next().await {
+                Event::Delta(delta) => {
+                    self.state.heard();
+                    self.world = Arc::new(self.world.apply(delta));
+                    if self.state.is_synced() {
+                        return Change::World(self.world.clone());
+                    }
+                }
+                Event::Synced => {
+                    self.state.synced();
+                    tracing::info!(workloads = self.world.len(), "the control plane has told everything");
+                    return Change::World(self.world.clone());
+                }
+                Event::Absent(name) => {
+                    self.state.heard();
+                    if let Some(demands) = &self.demands {
+                        demands.absent(name);
+                    }
+                }
+                Event::Lost(reason) => {
+                    tracing::warn!(reason, "the control plane is away; what is known stays in force");
+                    self.state.lost(reason);
+                }
+                Event::Rejected { name, why } => {
+                    self.state.heard();
+                    return Change::Rejected(vec![format!("{name}: {why}")]);
+                }
+            }
+        }
+    }
+}
+
+/// Follows a file of roots: what it holds is believed from the next handshake on. That lets a root be believed before anything it signed
+/// is seen.
+pub(crate) async fn follow_roots(path: PathBuf, identities: Arc<Identities>, ended: impl Future<Output = ()>) {
+    let mut ended = std::pin::pin!(ended);
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut before, mut complaint) = (Vec::new(), String::new());
+    loop {
+        tokio::select! {
+            () = &mut ended => return,
+            _ = look.tick() => {}
+        }
+        match read(&path) {
+            Ok(pem) if pem == before => {}
+            Ok(pem) => {
+                let roots: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+                let taken = roots.map_err(|error| error.to_string()).and_then(|roots| match roots.is_empty() {
+                    true => Err("it holds no certificate".to_owned()),
+                    false => identities.set_roots(&roots).map_err(|error| chain(&error)),
+                });
+                match taken {
+                    Ok(()) => tracing::info!(path = %path.display(), at = ?SystemTime::now(), "roots read"),
+                    Err(reason) => tracing::error!(path = %path.display(), reason, "the roots stay as they were"),
+                }
+                before = pem;
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if reason != complaint {
+                    tracing::error!(path = %path.display(), reason, "the roots stay as they were");
+                    complaint = reason;
+                }
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_ROOTS).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
