@@ -189,6 +189,11 @@ impl Subscription {
         Ok(Some(Response { kind: self.kind, nonce, version, resources, removed, size }))
     }
 
+    /// Whether it asked for something and was not answered.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed
+    }
+
     /// Whether a response waits for its answer.
     pub(crate) fn in_flight(&self) -> bool {
         self.in_flight.is_some()
