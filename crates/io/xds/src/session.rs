@@ -22,6 +22,8 @@ pub(crate) struct Session {
     requests: Streaming<DeltaDiscoveryRequest>,
     extensions: http::Extensions,
     entry: Entry,
+    /// How reports call it, once it said who it is.
+    label: String,
     changes: watch::Receiver<u64>,
     /// When it must have said who it is.
     introduce_by: Instant,
@@ -59,6 +61,7 @@ impl Session {
             requests,
             extensions,
             entry,
+            label: String::new(),
             changes,
             introduce_by,
             subscriptions: None,
@@ -122,20 +125,20 @@ impl Session {
         let kind = request.kind;
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(()) };
         let subscription = &mut subscriptions[kind.index()];
-        let table = &self.shared.store.read(kind).table;
-        let settled = subscription.request(table, request);
-        let in_flight = subscription.in_flight();
-        let standing = subscription.standing(table);
+        let timed = self.shared.store.read(kind);
+        let settled = subscription.request(&timed.table, request);
+        let standing = subscription.standing(&timed.table);
+        drop(timed);
         match settled.map_err(|error| self.refuse(Status::resource_exhausted(error.to_string())))? {
             Settled::Ack => self.shared.stats.acked(kind),
             Settled::Nack => {
                 let why = standing.nacked.as_ref().map_or("", |(_, why)| why);
-                tracing::warn!(%kind, why, "a subscriber did not take a response");
+                tracing::warn!(%kind, subscriber = %self.label, why, "a response was not taken");
                 self.shared.stats.nacked(kind);
             }
             Settled::Nothing => {}
         }
-        if !in_flight {
+        if !standing.in_flight {
             self.answer_by[kind.index()] = None;
         }
         self.entry.write(|report| report.standing[kind.index()] = standing);
@@ -144,7 +147,7 @@ impl Session {
     }
 
     /// Asks who it is, as its first request must say.
-    fn introduce(&self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
+    fn introduce(&mut self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
         let missing = || self.refuse(Status::invalid_argument("the first request names no node"));
         let node = node.ok_or_else(missing)?;
         let subscriber = (self.shared.admit)(&self.extensions, node).map_err(|refused| {
@@ -158,6 +161,7 @@ impl Session {
             report.id.clone_from(&node.id);
             report.node.clone_from(&subscriber.node);
         });
+        self.label = subscriber.label;
         Ok(Kind::ALL.map(|kind| Subscription::new(kind, subscriber.node.clone())))
     }
 

@@ -189,11 +189,6 @@ impl Subscription {
         Ok(Some(Response { kind: self.kind, nonce, version, resources, removed, size }))
     }
 
-    /// Whether a response waits for its answer.
-    pub(crate) fn in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
     /// The last change it has looked at; nothing while it is owed an answer, which is no push of a change.
     pub(crate) fn seen(&self) -> Option<u64> {
         let first = self.owed || self.wildcard.as_ref().is_some_and(|scan| scan.initial);
