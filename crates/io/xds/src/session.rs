@@ -170,6 +170,9 @@ impl Session {
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(None) };
         for step in 0..Kind::ALL.len() {
             let at = (self.turn + step) % Kind::ALL.len();
+            if waits(Kind::ALL[at], subscriptions) {
+                continue;
+            }
             let subscription = &mut subscriptions[at];
             let timed = self.shared.store.read(Kind::ALL[at]);
             let seen = subscription.seen();
@@ -217,5 +220,16 @@ impl Session {
     fn refuse(&self, status: Status) -> Status {
         self.shared.stats.refuse();
         status
+    }
+}
+
+/// Whether the kind's first answer waits for that of another. ztunnel takes itself for ready at the first response of each kind, and
+/// sends in the clear to addresses it does not know: policies come when all parts of the addresses are under way.
+fn waits(kind: Kind, subscriptions: &[Subscription; 2]) -> bool {
+    match kind {
+        Kind::Address => false,
+        Kind::Authorization => {
+            subscriptions[kind.index()].is_beginning() && subscriptions[Kind::Address.index()].is_beginning()
+        }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Subscription {
     kind: Kind,
     node: Option<NodeName>,
     begun: bool,
+    /// Whether the first answer is not complete.
+    beginning: bool,
     wildcard: Option<Scan>,
     asked: HashSet<Arc<str>>,
     /// How many of them mean each address.
@@ -104,6 +106,7 @@ impl Subscription {
             kind,
             node,
             begun: false,
+            beginning: false,
             wildcard: None,
             asked: HashSet::default(),
             addresses: HashMap::default(),
@@ -135,6 +138,7 @@ impl Subscription {
                 self.take_no_more_than_asked(table);
             }
         } else {
+            self.beginning = true;
             let nothing = request.subscribe.is_empty() && request.unsubscribe.is_empty();
             if (on && !off) || nothing {
                 self.held = request.versions.into_iter().map(|(name, version)| (name.into(), version)).collect();
@@ -181,7 +185,9 @@ impl Subscription {
         self.owed = false;
         self.responses += 1;
         let nonce = self.responses.to_string();
-        let more = if self.pending(table) { MORE.to_string() } else { String::new() };
+        let pending = self.pending(table);
+        self.beginning &= pending;
+        let more = if pending { MORE.to_string() } else { String::new() };
         let version = format!("{}{more}", table.now());
         self.in_flight = Some(nonce.clone());
         self.standing.sent = Some((nonce.clone(), version.clone()));
@@ -193,6 +199,11 @@ impl Subscription {
     pub(crate) fn seen(&self) -> Option<u64> {
         let first = self.owed || self.wildcard.as_ref().is_some_and(|scan| scan.initial);
         (!first).then_some(self.cursor)
+    }
+
+    /// Whether it asked, and parts of the first answer are still to be sent.
+    pub(crate) fn is_beginning(&self) -> bool {
+        self.beginning
     }
 
     /// How it stands.
