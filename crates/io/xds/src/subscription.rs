@@ -57,6 +57,8 @@ pub struct Standing {
     pub in_flight: bool,
     /// Whether something is to be sent after that.
     pub pending: bool,
+    /// The number of the last change that was looked at.
+    pub seen: u64,
 }
 
 /// Who takes everything, and how far it is.
@@ -212,7 +214,8 @@ impl Subscription {
             wildcard: self.wildcard.is_some(),
             subscribed: self.asked.len(),
             in_flight: self.in_flight.is_some(),
-            pending: self.owed || self.pending(table) || self.cursor < table.now(),
+            pending: self.owed || self.pending(table),
+            seen: self.cursor,
             ..self.standing.clone()
         }
     }

@@ -443,6 +443,8 @@ async fn a_slow_subscriber_is_sent_the_last_of_all_changes() {
         let ip = format!("10.1.{}.{}", change / 250, change % 250);
         served.store.apply(&delta(vec![workload("b", &[&ip], &[])], vec![], vec![]));
     }
+    let standing = served.discovery.reports()[0].standing[0].clone();
+    assert!(standing.in_flight && standing.pending && standing.wildcard, "{standing:?}");
     raw.send(ack(&all)).await;
     let last = raw.receive().await.unwrap().unwrap();
     assert_eq!(last.resources.len(), 1, "a thousand changes of one pod are one");
