@@ -111,7 +111,7 @@ mod tests {
                 cluster_domain: Default::default(),
                 root_namespace: "istio-system".parse().unwrap(),
             };
-            weir_compile::compile(&objects, &settings).workloads
+            weir_compile::compile(objects, &settings).workloads
         };
         let pods = NodePods::default();
         let set = |one: &Workload, now: Option<Workload>| {

@@ -232,8 +232,8 @@ impl State {
     }
 }
 
-fn all(objects: &Objects) -> Vec<Object> {
-    let Objects { namespaces, pods, services, endpoint_slices, nodes, ignored: _ } = objects.clone();
+fn all(objects: Objects) -> Vec<Object> {
+    let Objects { namespaces, pods, services, endpoint_slices, nodes, ignored: _ } = objects;
     let mut all: Vec<Object> = namespaces.into_iter().map(Object::Namespace).collect();
     all.extend(nodes.into_iter().map(Object::Node));
     all.extend(pods.into_iter().map(Object::Pod));

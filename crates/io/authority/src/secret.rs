@@ -77,8 +77,8 @@ impl CaSecret {
     ///
     /// # Errors
     /// A file is missing or damaged, or the state of the rotation cannot be read. Whether it can sign, [`Authority::open`] says.
-    pub fn read(data: &BTreeMap<String, Vec<u8>>) -> Result<Self, AuthorityError> {
-        let state = State::parse(data.get(STATE).map_or(&[], Vec::as_slice))?;
+    pub fn read(data: &BTreeMap<String, impl AsRef<[u8]>>) -> Result<Self, AuthorityError> {
+        let state = State::parse(data.get(STATE).map_or(&[], AsRef::as_ref))?;
         let own =
             files(data, &CURRENT)?.ok_or(AuthorityError::File { file: "ca-cert.pem", expected: "to be there" })?;
         let certificate = only("ca-cert.pem", &own.certificate)?;
@@ -140,11 +140,14 @@ impl CaSecret {
 const CURRENT: [&str; 4] = ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"];
 const NEXT: [&str; 4] = ["next-ca-cert.pem", "next-ca-key.pem", "next-root-cert.pem", "next-cert-chain.pem"];
 
-fn files(data: &BTreeMap<String, Vec<u8>>, names: &[&'static str; 4]) -> Result<Option<CaFiles>, AuthorityError> {
+fn files(
+    data: &BTreeMap<String, impl AsRef<[u8]>>,
+    names: &[&'static str; 4],
+) -> Result<Option<CaFiles>, AuthorityError> {
     let [certificate, key, roots, chain] = *names;
     let Some(own) = data.get(certificate) else { return Ok(None) };
     let optional = |name: &'static str| {
-        let found = data.get(name).map_or(&[][..], Vec::as_slice);
+        let found = data.get(name).map_or(&[][..], AsRef::as_ref);
         match found.len() > MAX_FILE_BYTES {
             true => Err(AuthorityError::File { file: name, expected: "at most 256 KiB" }),
             false => Ok(found.to_vec()),
@@ -154,7 +157,7 @@ fn files(data: &BTreeMap<String, Vec<u8>>, names: &[&'static str; 4]) -> Result<
         found if found.is_empty() => return Err(AuthorityError::File { file: key, expected: "to be there" }),
         found => Zeroizing::new(found),
     };
-    Ok(Some(CaFiles { certificate: own.clone(), key, roots: optional(roots)?, chain: optional(chain)? }))
+    Ok(Some(CaFiles { certificate: own.as_ref().to_vec(), key, roots: optional(roots)?, chain: optional(chain)? }))
 }
 
 /// What the Secret says beside the files.

@@ -44,7 +44,7 @@ pub enum Update<T = Arc<World>> {
 }
 
 /// What is made of the objects of a folder.
-type Make<T> = Arc<dyn Fn(&Objects) -> T + Send + Sync>;
+type Make<T> = Arc<dyn Fn(Objects) -> T + Send + Sync>;
 
 /// A folder of manifests, followed as worlds.
 pub type FolderSource = Folder<Arc<World>>;
@@ -98,7 +98,7 @@ impl<T: Send + 'static> Folder<T> {
     pub fn open_as(
         folder: &Path,
         timing: Timing,
-        make: impl Fn(&Objects) -> T + Send + Sync + 'static,
+        make: impl Fn(Objects) -> T + Send + Sync + 'static,
     ) -> Result<(T, Self), Vec<SourceError>> {
         let make: Make<T> = Arc::new(make);
         let folder = absolute(folder)
@@ -178,7 +178,10 @@ fn interpret<T>(snapshot: Snapshot, make: &Make<T>) -> Loaded<T> {
     let Snapshot { files, mut errors, hash } = snapshot;
     let sources: Vec<(FileName, &str)> = files.iter().map(|(name, text)| (name.clone(), text.as_str())).collect();
     let outcome = match parse(&sources) {
-        Ok(objects) if errors.is_empty() => Ok((make(&objects), objects.ignored)),
+        Ok(mut objects) if errors.is_empty() => {
+            let ignored = std::mem::take(&mut objects.ignored);
+            Ok((make(objects), ignored))
+        }
         Ok(_) => Err(errors),
         Err(wrong) => {
             errors.extend(wrong.into_iter().map(|error| SourceError::Manifest(Box::new(error))));

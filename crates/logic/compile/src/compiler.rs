@@ -1,119 +1,354 @@
-//! Objects that come and go to changes of the mesh.
+//! Objects as they come and go, to what changed of the mesh.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, HashSet},
+    mem,
+    net::IpAddr,
     sync::Arc,
 };
 
-use weir_manifest::{Object, ObjectKey, Objects};
-use weir_model::{Namespace, Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
-use weir_world::Delta;
+use foldhash::fast::RandomState;
+use weir_manifest::{EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject};
+use weir_model::{Namespace, PolicyName};
+use weir_world::{Delta, Mesh, World};
 
-use crate::{Settings, compile, policy};
+use crate::{
+    Settings,
+    policy::{self, Covering},
+    trimmed::{Endpoint, Key, Pod, Sharing, Slice},
+    workload,
+};
 
-/// Follows objects, and says what changed of the mesh since it was asked last.
+mod derive;
+mod index;
+#[cfg(test)]
+mod plain;
+
+use index::Index;
+
+/// Workloads that are kept at once beside those that are known, while a change is taken over.
+const PORTION: usize = 1_000;
+
+/// Objects, and the mesh they make. A change marks what depends on it, and nothing else is looked at again.
 #[derive(Debug)]
 pub struct Compiler {
     settings: Settings,
-    objects: BTreeMap<ObjectKey, Object>,
-    /// Objects whose present form cannot be read, and why.
-    refused: BTreeMap<ObjectKey, Arc<str>>,
-    dirty: bool,
-    workloads: HashMap<WorkloadUid, Workload>,
-    services: HashMap<ServiceName, Service>,
-    policies: HashMap<PolicyName, Policy>,
+    sharing: Sharing,
+    index: Index,
+    marked: Marked,
+    /// Pods and services whose present form cannot be read, and why.
+    refused: HashMap<ObjectKey, Arc<str>, RandomState>,
+    /// What was taken last.
+    taken: World,
+}
+
+/// What may not be any more what it was when it was last taken.
+#[derive(Debug, Default)]
+struct Marked {
+    pods: HashSet<Key, RandomState>,
+    /// Endpoints that are or were no pods: by slice and first address.
+    endpoints: HashSet<(Key, IpAddr), RandomState>,
+    services: HashSet<Key, RandomState>,
+    policies: HashSet<PolicyName, RandomState>,
 }
 
 impl Compiler {
-    /// Of a mesh without anything.
+    /// No objects yet.
     pub fn new(settings: Settings) -> Self {
-        let (workloads, services, policies) = Default::default();
         Self {
             settings,
-            objects: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            dirty: false,
-            workloads,
-            services,
-            policies,
+            sharing: Sharing::default(),
+            index: Index::default(),
+            marked: Marked::default(),
+            refused: HashMap::default(),
+            taken: World::default(),
         }
     }
 
-    /// An object is new, or another than it was.
+    /// The object is there, or is so now.
     pub fn set(&mut self, object: Object) {
-        let key = object.key();
-        self.refused.remove(&key);
-        self.objects.insert(key, object);
-        self.dirty = true;
-    }
-
-    /// An object is gone.
-    pub fn remove(&mut self, key: &ObjectKey) {
-        self.refused.remove(key);
-        self.dirty |= self.objects.remove(key).is_some();
-    }
-
-    /// An object is there that cannot be read. A pod or service stays as it was, but is not reached until it can.
-    pub fn refuse(&mut self, key: &ObjectKey, why: &str) {
-        self.refused.insert(key.clone(), why.into());
-        self.dirty = true;
-    }
-
-    /// The keys of all objects.
-    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.objects.keys()
-    }
-
-    /// What changed since the last call.
-    pub fn take(&mut self) -> Delta {
-        if !std::mem::take(&mut self.dirty) {
-            return Delta::default();
+        self.allow(&object.key());
+        match object {
+            Object::Namespace(one) => self.set_namespace(&one.name, one.mode),
+            Object::Node(one) => self.set_node(&one),
+            Object::Pod(one) => self.set_pod(one),
+            Object::Service(one) => self.set_service(one),
+            Object::EndpointSlice(one) => self.set_slice(one),
+            Object::Policy(one) => self.set_policy(one),
         }
-        let mut objects = Objects::default();
-        let mut policies = Vec::new();
-        for object in self.objects.values() {
-            match object {
-                Object::Namespace(one) => objects.namespaces.push(one.clone()),
-                Object::Node(one) => objects.nodes.push(one.clone()),
-                Object::Pod(one) => objects.pods.push(one.clone()),
-                Object::Service(one) => objects.services.push(one.clone()),
-                Object::EndpointSlice(one) => objects.endpoint_slices.push(one.clone()),
-                Object::Policy(one) => policies.push(one),
+    }
+
+    /// The object is gone. One that never was is gone already.
+    pub fn remove(&mut self, object: &ObjectKey) {
+        self.allow(object);
+        let key = object.namespace.clone().map(|namespace| Key { namespace, name: object.name.clone() });
+        match (&*object.kind, key) {
+            ("Namespace", _) => {
+                if let Ok(name) = object.name.parse() {
+                    self.set_namespace(&name, None);
+                }
+            }
+            ("Node", _) => {
+                if let Ok(name) = object.name.parse() {
+                    let pods = self.index.replace_node(&name, None);
+                    self.marked.pods.extend(pods);
+                }
+            }
+            ("Pod", Some(key)) => self.replace_pod(&key, None),
+            ("Service", Some(key)) => self.replace_service(&key, None),
+            ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
+            (kind, Some(key)) => {
+                if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
+                    self.replace_policy(&name, None);
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The object is there, and cannot be read. A pod or service stays as it was, but is neither reached nor entered until it can.
+    pub fn refuse(&mut self, object: &ObjectKey, why: &str) {
+        self.refused.insert(object.clone(), why.into());
+        self.mark(object);
+    }
+
+    /// The object can be read again, or is gone.
+    fn allow(&mut self, object: &ObjectKey) {
+        if !self.refused.is_empty() && self.refused.remove(object).is_some() {
+            self.mark(object);
+        }
+    }
+
+    fn mark(&mut self, object: &ObjectKey) {
+        let Some(namespace) = object.namespace.clone() else { return };
+        let key = Key { namespace, name: object.name.clone() };
+        match &*object.kind {
+            "Pod" => drop(self.marked.pods.insert(key)),
+            "Service" => drop(self.marked.services.insert(key)),
+            _ => {}
+        }
+    }
+
+    /// Why the object is refused, if it is.
+    fn refusal(&self, kind: &str, key: &Key) -> Option<Arc<str>> {
+        if self.refused.is_empty() {
+            return None;
+        }
+        let object = ObjectKey { kind: kind.into(), namespace: Some(key.namespace.clone()), name: key.name.clone() };
+        self.refused.get(&object).cloned()
+    }
+
+    /// What changed since it was last taken, each thing once, sorted, and nothing that is what it was.
+    pub fn take(&mut self) -> Delta {
+        let marked = mem::take(&mut self.marked);
+        let mut delta = Delta::default();
+        for key in marked.pods {
+            let uid = workload::uid(&self.settings, &key);
+            let mut now = self.index.pod_workload(&self.settings, &key);
+            if let (Some(now), Some(why)) = (&mut now, self.refusal("Pod", &key)) {
+                now.unsupported = Some(why);
+            }
+            delta.workloads.push((uid, now));
+        }
+        for (slice, ip) in marked.endpoints {
+            let uid = workload::endpoint_uid(&self.settings, &slice, ip);
+            delta.workloads.push((uid, self.index.endpoint_workload(&self.settings, &slice, ip)));
+        }
+        for key in marked.services {
+            let mut now = self.index.service(&self.settings, &key);
+            if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
+                now.unsupported = Some(why);
+            }
+            delta.services.push((self.service_name(&key), now));
+        }
+        for name in marked.policies {
+            let now = self.index.policy(&name);
+            delta.policies.push((name, now));
+        }
+        delta.workloads.retain(|(uid, now)| self.taken.workload(uid).as_deref() != now.as_ref());
+        delta.services.retain(|(name, now)| self.taken.service(name).map(|before| &**before) != now.as_ref());
+        delta.policies.retain(|(name, now)| self.taken.policy(name) != *now);
+        delta.workloads.sort_by(|(one, _), (other, _)| one.cmp(other));
+        delta.services.sort_by(|(one, _), (other, _)| one.cmp(other));
+        delta.policies.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for portion in delta.workloads.chunks(PORTION) {
+            self.taken = self.taken.apply(Delta { workloads: portion.to_vec(), ..Delta::default() });
+        }
+        let (services, policies) = (delta.services.clone(), delta.policies.clone());
+        self.taken = self.taken.apply(Delta { services, policies, ..Delta::default() });
+        delta
+    }
+
+    /// The mesh as it was last taken, without local pods.
+    pub fn world(&self) -> &World {
+        &self.taken
+    }
+
+    /// The whole mesh as the objects are now, taken or not: everything sorted by its name.
+    pub fn mesh(&self) -> Mesh {
+        self.index.mesh(&self.settings)
+    }
+}
+
+impl Compiler {
+    fn set_namespace(&mut self, name: &Namespace, mode: Option<weir_manifest::DataplaneMode>) {
+        let pods = self.index.replace_mode(name, mode);
+        self.marked.pods.extend(pods);
+    }
+
+    fn set_node(&mut self, node: &NodeObject) {
+        let pods = self.index.replace_node(&node.name, Some(workload::locality(&node.labels)));
+        self.marked.pods.extend(pods);
+    }
+
+    fn set_pod(&mut self, pod: PodObject) {
+        let key = self.key(&pod.namespace, &pod.name);
+        let mut pod = self.sharing.pod(pod);
+        pod.node = pod.node.map(|node| self.index.known_node(node));
+        self.replace_pod(&key, Some(pod));
+    }
+
+    fn set_service(&mut self, service: ServiceObject) {
+        let key = self.key(&service.namespace, &service.name);
+        self.replace_service(&key, Some(Arc::new(service)));
+    }
+
+    fn set_slice(&mut self, slice: EndpointSliceObject) {
+        let key = self.key(&slice.namespace, &slice.name);
+        let slice = self.sharing.slice(slice);
+        self.replace_slice(&key, Some(Arc::new(slice)));
+    }
+
+    fn set_policy(&mut self, object: PolicyObject) {
+        let name = policy::name(&object.kind, &object.namespace, &object.name)
+            .expect("kind and name of an object are visible ASCII and short");
+        let covering = Covering::new(&self.settings, object);
+        self.replace_policy(&name, Some(covering));
+    }
+
+    /// A name whose texts are shared.
+    fn key(&mut self, namespace: &Namespace, name: &Arc<str>) -> Key {
+        Key { namespace: self.index.known_namespace(namespace), name: self.sharing.texts.share(name) }
+    }
+
+    fn replace_pod(&mut self, key: &Key, now: Option<Pod>) {
+        let before = self.index.pod(key).cloned();
+        if before == now {
+            return;
+        }
+        self.marked.pods.insert(key.clone());
+        let owned = |pod: &Option<Pod>| pod.as_ref().map_or(Vec::new(), |pod| pod.owned(&self.settings).to_vec());
+        let (left, come) = (owned(&before), owned(&now));
+        self.index.replace_pod(&self.settings, key, now);
+        if left != come {
+            // Whose the addresses are may be another question now.
+            for ip in left.into_iter().chain(come) {
+                self.mark_address(ip);
             }
         }
-        let mut mesh = compile(&objects, &self.settings);
-        mesh.policies = policies.iter().map(|one| policy::policy(&self.settings, one)).collect();
-        for (key, why) in &self.refused {
-            let refused = |kind: &str, namespace: &Namespace, name: &str| {
-                &*key.kind == kind && key.namespace.as_ref() == Some(namespace) && &*key.name == name
-            };
-            let pods = mesh.workloads.iter_mut().filter(|one| refused("Pod", &one.namespace, &one.name));
-            pods.for_each(|one| one.unsupported = Some(why.clone()));
-            let services =
-                mesh.services.iter_mut().filter(|one| refused("Service", &one.name.namespace, &one.short_name));
-            services.for_each(|one| one.unsupported = Some(why.clone()));
+    }
+
+    fn mark_address(&mut self, ip: IpAddr) {
+        if let Some(at) = self.index.at(ip) {
+            self.marked.pods.extend(at.pods.iter().cloned());
+            self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
         }
-        policy::cover(&self.settings, &policies, &objects.pods, &mut mesh.workloads);
-        Delta {
-            workloads: changes(&mut self.workloads, mesh.workloads, |one| one.uid.clone()),
-            services: changes(&mut self.services, mesh.services, |one| one.name.clone()),
-            policies: changes(&mut self.policies, mesh.policies, |one| one.name.clone()),
+    }
+
+    fn replace_service(&mut self, key: &Key, now: Option<Arc<ServiceObject>>) {
+        self.marked.services.insert(key.clone());
+        let before = self.index.service_object(key).cloned();
+        let same = match (&before, &now) {
+            (Some(one), Some(other)) => {
+                one.selector == other.selector
+                    && one.ports == other.ports
+                    && one.health_policy == other.health_policy
+                    && one.backing == other.backing
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            self.mark_selected(key);
         }
+        self.index.replace_service(key, now);
+        if !same {
+            self.mark_selected(key);
+            for slice in self.index.slices_of(key) {
+                for endpoint in &slice.1.endpoints {
+                    mark_endpoint(&mut self.marked, &self.index, &slice.0, endpoint);
+                }
+            }
+        }
+    }
+
+    /// The pods that the service's selector selects.
+    fn mark_selected(&mut self, service: &Key) {
+        let pods = self.index.selected(service);
+        self.marked.pods.extend(pods);
+    }
+
+    fn replace_slice(&mut self, key: &Key, now: Option<Arc<Slice>>) {
+        let before = self.index.slice(key).cloned();
+        if before == now {
+            return;
+        }
+        let of = |slice: &Option<Arc<Slice>>| slice.as_ref().and_then(|slice| slice.service.clone());
+        let services = [of(&before), of(&now)].into_iter().flatten();
+        let services: Vec<Key> = services.map(|name| Key { namespace: key.namespace.clone(), name }).collect();
+        let sliced = |index: &Index| services.iter().map(|service| index.is_sliced(service)).collect::<Vec<_>>();
+        let had = sliced(&self.index);
+        self.index.replace_slice(key, now.clone());
+        let has = sliced(&self.index);
+        for ((service, had), has) in services.iter().zip(had).zip(has) {
+            if had != has {
+                self.mark_selected(service);
+            }
+        }
+        let endpoints = |slice: &Option<Arc<Slice>>| match slice {
+            Some(slice) => slice.endpoints.iter().cloned().collect(),
+            None => HashSet::<Endpoint>::new(),
+        };
+        let (left, come) = (endpoints(&before), endpoints(&now));
+        let alike = match (&before, &now) {
+            (Some(one), Some(other)) => one.service == other.service && one.ports == other.ports,
+            (None, _) | (_, None) => false,
+        };
+        for endpoint in left.union(&come) {
+            if !alike || left.contains(endpoint) != come.contains(endpoint) {
+                mark_endpoint(&mut self.marked, &self.index, key, endpoint);
+            }
+        }
+    }
+
+    fn replace_policy(&mut self, name: &PolicyName, now: Option<Covering>) {
+        self.marked.policies.insert(name.clone());
+        let pods = self.index.covered(&self.settings, name);
+        self.marked.pods.extend(pods);
+        self.index.replace_policy(name, now);
+        let pods = self.index.covered(&self.settings, name);
+        self.marked.pods.extend(pods);
+    }
+
+    fn service_name(&self, key: &Key) -> weir_model::ServiceName {
+        crate::service::name(&self.settings, &key.namespace, &key.name)
     }
 }
 
-/// What of `now` is not as `before`, which becomes it.
-fn changes<K: Clone + Ord + std::hash::Hash, V: Clone + PartialEq>(
-    before: &mut HashMap<K, V>,
-    now: Vec<V>,
-    key: impl Fn(&V) -> K,
-) -> Vec<(K, Option<V>)> {
-    let now: HashMap<K, V> = now.into_iter().map(|one| (key(&one), one)).collect();
-    let gone = before.keys().filter(|key| !now.contains_key(*key)).map(|key| (key.clone(), None));
-    let set =
-        now.iter().filter(|(key, one)| before.get(key) != Some(one)).map(|(key, one)| (key.clone(), Some(one.clone())));
-    let mut changes: Vec<_> = gone.chain(set).collect();
-    changes.sort_by(|a, b| a.0.cmp(&b.0));
-    *before = now;
-    changes
+/// Whoever the endpoint is, or was.
+fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &Endpoint) {
+    match (&endpoint.pod, endpoint.addresses.first()) {
+        (Some(pod), _) => {
+            marked.pods.insert(pod.clone());
+        }
+        (None, Some(ip)) => {
+            marked.endpoints.insert((slice.clone(), *ip));
+            marked.pods.extend(index.at(*ip).into_iter().flat_map(|at| at.pods.iter().cloned()));
+        }
+        (None, None) => {}
+    }
 }
+
+#[cfg(test)]
+#[path = "compiler/tests.rs"]
+mod tests;

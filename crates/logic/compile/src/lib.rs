@@ -1,16 +1,19 @@
-//! Manifest objects to the mesh model.
+//! Kubernetes objects to the mesh model.
 //!
-//! In: parsed objects and what no manifest says (`Settings`). Out: a `Mesh` of workloads, services and local pods. It
-//! never fails: what could be wrong was refused by the parser. It never does I/O.
+//! In: parsed objects, all at once or as they come and go, and what none of them says (`Settings`). Out: a `Mesh` of
+//! workloads, services, policies and local pods, or the `Delta` to it. It never fails: what could be wrong was refused by
+//! the parser. It never does I/O.
 
 mod compile;
 mod compiler;
+mod labels;
 mod policy;
 mod service;
 mod settings;
+mod trimmed;
 mod workload;
 
 pub use compile::compile;
 pub use compiler::Compiler;
-pub use settings::{ClusterDomain, Settings};
-pub use weir_world::Mesh;
+pub use settings::{ClusterDomain, Settings, default_root_namespace};
+pub use weir_world::{Delta, Mesh};

@@ -1,47 +1,42 @@
-//! Policies, as far as this version knows them: whom they cover.
+//! Policies: how they are named in the mesh, and whom they cover.
 
-use weir_manifest::{PodObject, PolicyObject};
-use weir_model::{Policy, PolicyName, PolicyScope, Workload};
+use weir_manifest::{Labels, PolicyObject};
+use weir_model::{NameError, Namespace, PolicyName, PolicyScope};
 
-use crate::{Settings, workload};
+use crate::Settings;
 
-/// An AuthorizationPolicy goes by its own name; another kind by `<kind>~<name>`, which no name of Kubernetes can be.
-fn name(policy: &PolicyObject) -> PolicyName {
-    let name = match &*policy.kind {
-        "AuthorizationPolicy" => policy.name.to_string(),
-        kind => format!("{}~{}", kind.to_ascii_lowercase(), policy.name),
-    };
-    // A kind and a name make at most 253 + 30 characters, and only the longest names are shortened.
-    let name: String = name.chars().take(253).collect();
-    PolicyName::new(policy.namespace.clone(), &name).expect("kind and name are visible ASCII and short")
+/// Whom a policy covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Covering {
+    /// The namespace it reaches, none for all of the mesh.
+    pub(crate) over: Option<Namespace>,
+    /// Absent for everything there. A selector that asks for nothing selects everything, as in Kubernetes.
+    pub(crate) selector: Option<Labels>,
 }
 
-/// The policy as the mesh knows it.
-pub(crate) fn policy(settings: &Settings, policy: &PolicyObject) -> Policy {
-    let scope = match policy.selector {
-        Some(_) => PolicyScope::Workloads,
-        None if policy.namespace == settings.root_namespace => PolicyScope::Mesh,
-        None => PolicyScope::Namespace,
-    };
-    Policy { name: name(policy), scope }
-}
-
-/// Tells workloads which policies select them.
-pub(crate) fn cover(settings: &Settings, policies: &[&PolicyObject], pods: &[PodObject], workloads: &mut [Workload]) {
-    for policy in policies {
-        let Some(selector) = &policy.selector else { continue };
-        // A selector in the root namespace selects in all of them.
-        let everywhere = policy.namespace == settings.root_namespace;
-        let selected = |pod: &&PodObject| {
-            (everywhere || pod.namespace == policy.namespace)
-                && selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
-        };
-        for pod in pods.iter().filter(selected) {
-            let uid = workload::uid(settings, &pod.namespace, &pod.name);
-            if let Some(one) = workloads.iter_mut().find(|one| one.uid == uid) {
-                one.policies.push(name(policy));
-                one.policies.sort();
-            }
+impl Covering {
+    /// A policy of the root namespace reaches all others.
+    pub(crate) fn new(settings: &Settings, object: PolicyObject) -> Self {
+        Self {
+            over: (object.namespace != settings.root_namespace).then_some(object.namespace),
+            selector: object.selector.filter(|selector| !selector.is_empty()),
         }
+    }
+
+    pub(crate) fn scope(&self) -> PolicyScope {
+        match (&self.selector, &self.over) {
+            (Some(_), _) => PolicyScope::Workloads,
+            (None, None) => PolicyScope::Mesh,
+            (None, Some(_)) => PolicyScope::Namespace,
+        }
+    }
+}
+
+/// The name of a policy in the mesh. An AuthorizationPolicy bears its own, as on Istio's wire; the others have their
+/// kind before it, `requestauthentication~jwt`: no object's name has a `~` (RFC 1123), so that none is taken for another.
+pub(crate) fn name(kind: &str, namespace: &Namespace, name: &str) -> Result<PolicyName, NameError> {
+    match kind {
+        "AuthorizationPolicy" => PolicyName::new(namespace.clone(), name),
+        other => PolicyName::new(namespace.clone(), &format!("{}~{name}", other.to_ascii_lowercase())),
     }
 }

@@ -1,140 +1,19 @@
-//! Services and their endpoints.
-
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-};
+//! Services, and who stands behind them.
 
 use ipnet::IpNet;
-use weir_manifest::{
-    Backing, EndpointSliceObject, PodObject, ServiceObject, ServicePortObject, SliceEndpoint, TargetPort,
-};
-use weir_model::{
-    AppProtocol, Health, HealthPolicy, Namespace, NetworkMode, Port, Service, ServiceName, ServicePort, WorkloadUid,
-};
+use weir_manifest::{Backing, ServiceObject, ServicePortObject, TargetPort};
+use weir_model::{AppProtocol, Membership, Namespace, Port, Service, ServiceName, ServicePort};
 
-use crate::{Settings, workload};
+use crate::{
+    Settings,
+    trimmed::{Slice, Traits},
+};
 
 /// Ports whose servers speak first or otherwise are no HTTP, when nothing is said: SMTP, DNS, MySQL, MongoDB. As Istio has them.
 const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
 
-/// One workload behind a service.
-pub(crate) struct Endpoint {
-    /// The workload, if the mesh knows one at the endpoint's addresses.
-    pub(crate) workload: Option<WorkloadUid>,
-    /// The endpoint's addresses, canonical.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// Service port to the workload's own port.
-    pub(crate) ports: Vec<(Port, Port)>,
-    /// Whether it takes new connections.
-    pub(crate) health: Health,
-}
-
-/// What endpoints are made of.
-pub(crate) struct Backends<'o> {
-    /// Pods the mesh knows, by namespace.
-    pods: HashMap<&'o Namespace, Vec<&'o PodObject>>,
-    slices: HashMap<(&'o Namespace, &'o str), Vec<&'o EndpointSliceObject>>,
-    /// Pods with an address of their own, by it. In the default network, for only there a slice's addresses mean something.
-    by_address: HashMap<IpAddr, &'o PodObject>,
-}
-
-impl<'o> Backends<'o> {
-    pub(crate) fn new(settings: &Settings, pods: &'o [PodObject], slices: &'o [EndpointSliceObject]) -> Self {
-        let mut backends = Self { pods: HashMap::new(), slices: HashMap::new(), by_address: HashMap::new() };
-        for pod in pods.iter().filter(|pod| workload::exists(pod)) {
-            backends.pods.entry(&pod.namespace).or_default().push(pod);
-            let here = pod.network.as_ref().is_none_or(|network| *network == settings.network);
-            if here && pod.network_mode == NetworkMode::Standard {
-                backends.by_address.extend(pod.addresses.iter().map(|ip| (*ip, pod)));
-            }
-        }
-        for slice in slices {
-            if let Some(service) = &slice.service {
-                backends.slices.entry((&slice.namespace, service)).or_default().push(slice);
-            }
-        }
-        backends
-    }
-
-    /// The endpoints of a service: of its slices when it has any, else of the pods its selector selects.
-    pub(crate) fn endpoints(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
-        if service.backing == Backing::ExternalName {
-            return Vec::new();
-        }
-        match self.slices.get(&(&service.namespace, &*service.name)) {
-            Some(slices) => {
-                // What is not ready is not behind the service, unless that wants it all the same.
-                let mut endpoints = self.sliced(settings, service, slices);
-                endpoints.retain(|one| one.health == Health::Healthy || service.health_policy == HealthPolicy::All);
-                endpoints
-            }
-            None => self.selected(settings, service),
-        }
-    }
-
-    fn selected(&self, settings: &Settings, service: &ServiceObject) -> Vec<Endpoint> {
-        if service.selector.is_empty() {
-            return Vec::new();
-        }
-        let pods = self.pods.get(&service.namespace).into_iter().flatten();
-        let selects =
-            |pod: &&&PodObject| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-        pods.filter(selects).map(|pod| selected_endpoint(settings, service, pod)).collect()
-    }
-
-    fn sliced(&self, settings: &Settings, service: &ServiceObject, slices: &[&EndpointSliceObject]) -> Vec<Endpoint> {
-        type Place = (Vec<IpAddr>, Vec<(Port, Port)>);
-        // An endpoint may stand in two slices while it moves from one to the other.
-        let mut endpoints: BTreeMap<Place, Endpoint> = BTreeMap::new();
-        for slice in slices {
-            let ports = slice_ports(service, slice);
-            for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty()) {
-                let pod = match self.pod_of(endpoint) {
-                    Ok(pod) => pod,
-                    Err(Gone) => continue,
-                };
-                let place = (endpoint.addresses.clone(), ports.clone());
-                let entry = endpoints.entry(place).or_insert_with(|| Endpoint {
-                    workload: pod.map(|pod| workload::uid(settings, &pod.namespace, &pod.name)),
-                    addresses: endpoint.addresses.clone(),
-                    ports: ports.clone(),
-                    health: endpoint.health,
-                });
-                if endpoint.health == Health::Healthy {
-                    entry.health = Health::Healthy;
-                }
-            }
-        }
-        endpoints.into_values().collect()
-    }
-
-    /// The pod an endpoint is, if it is one. An endpoint that names a pod which is gone, or has another address by now,
-    /// is nobody's: whoever has its address is someone else.
-    fn pod_of(&self, endpoint: &SliceEndpoint) -> Result<Option<&'o PodObject>, Gone> {
-        let has_all = |pod: &PodObject| endpoint.addresses.iter().all(|ip| pod.addresses.contains(ip));
-        match &endpoint.pod {
-            Some((namespace, name)) => {
-                let mut pods = self.pods.get(namespace).into_iter().flatten();
-                let pod = pods.find(|pod| pod.name == *name).copied().filter(|pod| has_all(pod));
-                pod.map(Some).ok_or(Gone)
-            }
-            None => Ok(endpoint
-                .addresses
-                .first()
-                .and_then(|ip| self.by_address.get(ip).copied())
-                .filter(|pod| has_all(pod))),
-        }
-    }
-}
-
-/// The pod of an endpoint is not there any more.
-struct Gone;
-
 /// The service as the mesh knows it.
 pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
-    let hostname = format!("{}.{}.svc.{}", object.name, object.namespace, settings.cluster_domain);
-    let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
     let mut vips: Vec<_> = Vec::new();
     for ip in object.cluster_ips.iter().chain(&object.external_ips) {
         let vip = (settings.network.clone(), IpNet::from(*ip));
@@ -143,13 +22,38 @@ pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
         }
     }
     Service {
-        name: ServiceName { namespace: object.namespace.clone(), hostname },
+        name: name(settings, &object.namespace, &object.name),
         short_name: object.name.clone(),
         vips,
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
         unsupported: None,
     }
+}
+
+/// The name of a service in the mesh.
+pub(crate) fn name(settings: &Settings, namespace: &Namespace, name: &str) -> ServiceName {
+    let hostname = format!("{name}.{namespace}.svc.{}", settings.cluster_domain);
+    let hostname = hostname.parse().expect("two labels and a cluster domain that leaves room for them");
+    ServiceName { namespace: namespace.clone(), hostname }
+}
+
+/// Behind the service, with these ports besides those it has there already.
+pub(crate) fn join(services: &mut Vec<Membership>, service: ServiceName, ports: &[(Port, Port)]) {
+    let at = match services.binary_search_by(|own| own.service.cmp(&service)) {
+        Ok(at) => at,
+        Err(at) => {
+            services.insert(at, Membership { service, ports: Vec::new() });
+            at
+        }
+    };
+    let own = &mut services[at].ports;
+    for &(port, target) in ports {
+        if !own.iter().any(|(known, _)| *known == port) {
+            own.push((port, target));
+        }
+    }
+    own.sort();
 }
 
 fn service_port(port: &ServicePortObject) -> ServicePort {
@@ -174,26 +78,18 @@ fn protocol(port: &ServicePortObject) -> AppProtocol {
     }
 }
 
-fn selected_endpoint(settings: &Settings, service: &ServiceObject, pod: &PodObject) -> Endpoint {
+/// The ports of a pod that the service's selector selects.
+pub(crate) fn selected_ports(service: &ServiceObject, pod: &Traits) -> Vec<(Port, Port)> {
     let target = |port: &ServicePortObject| match &port.target {
         TargetPort::Number(number) => Some((port.port, *number)),
         // Each pod has its own port of that name, or none.
-        TargetPort::Name(name) => pod.ports.iter().find(|own| own.name == *name).map(|own| (port.port, own.port)),
+        TargetPort::Name(name) => pod.ports.iter().find(|(own, _)| own == name).map(|(_, own)| (port.port, *own)),
     };
-    let health = match (pod.health, service.health_policy) {
-        (Health::Healthy, _) | (Health::Unhealthy, HealthPolicy::All) => Health::Healthy,
-        (Health::Unhealthy, HealthPolicy::OnlyReady) => Health::Unhealthy,
-    };
-    Endpoint {
-        workload: Some(workload::uid(settings, &pod.namespace, &pod.name)),
-        addresses: pod.addresses.clone(),
-        ports: service.ports.iter().filter_map(target).collect(),
-        health,
-    }
+    service.ports.iter().filter_map(target).collect()
 }
 
 /// A slice's ports stand for the service's ports of the same name.
-fn slice_ports(service: &ServiceObject, slice: &EndpointSliceObject) -> Vec<(Port, Port)> {
+pub(crate) fn slice_ports(service: &ServiceObject, slice: &Slice) -> Vec<(Port, Port)> {
     let target = |port: &ServicePortObject| {
         let own = slice.ports.iter().find(|own| own.name == port.name)?;
         Some((port.port, own.port.unwrap_or(port.port)))

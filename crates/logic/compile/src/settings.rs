@@ -20,8 +20,13 @@ pub struct Settings {
     pub node: Option<NodeName>,
     /// The suffix of service names.
     pub cluster_domain: ClusterDomain,
-    /// The namespace whose policies without a selector cover the whole mesh. Istio `meshConfig.rootNamespace`.
+    /// The namespace whose policies reach the whole mesh. Istio's `rootNamespace`, `istio-system` unless said otherwise.
     pub root_namespace: Namespace,
+}
+
+/// The root namespace of a mesh that says nothing else.
+pub fn default_root_namespace() -> Namespace {
+    "istio-system".parse().expect("a label")
 }
 
 /// The suffix of service names: `cluster.local` unless the cluster was set up otherwise.

@@ -1,36 +1,32 @@
-//! Pods to workloads.
+//! Pods, and endpoints that are none, to workloads.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use weir_manifest::{DataplaneMode, Labels, PodObject, ServiceObject, Sidecar};
 use weir_model::{
-    Enrolment, LocalPod, Locality, Namespace, NetworkMode, NodeName, Tunnel, Workload, WorkloadKind, WorkloadUid,
+    Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, PolicyName, Tunnel, Workload, WorkloadKind,
+    WorkloadUid,
 };
 
-use crate::{Settings, service::Endpoint};
-
-/// What namespaces and nodes say about the pods in and on them.
-pub(crate) struct Surroundings {
-    pub(crate) modes: HashMap<Namespace, DataplaneMode>,
-    pub(crate) localities: HashMap<NodeName, Locality>,
-}
+use crate::{
+    Settings,
+    trimmed::{Key, Pod, Traits},
+};
 
 /// The name of a pod in the mesh.
-pub(crate) fn uid(settings: &Settings, namespace: &Namespace, name: &str) -> WorkloadUid {
-    WorkloadUid::of_pod(&settings.cluster, namespace, name)
+pub(crate) fn uid(settings: &Settings, pod: &Key) -> WorkloadUid {
+    WorkloadUid::of_pod(&settings.cluster, &pod.namespace, &pod.name)
         .expect("cluster, namespace and pod name are visible ASCII and short")
 }
 
-/// Whether the mesh knows the pod: it has an address, and still is one.
-pub(crate) fn exists(pod: &PodObject) -> bool {
-    !pod.is_over() && !pod.addresses.is_empty()
+/// The name of an endpoint that is no pod, as Istio names it.
+pub(crate) fn endpoint_uid(settings: &Settings, slice: &Key, ip: IpAddr) -> WorkloadUid {
+    let uid = format!("{}/discovery.k8s.io/EndpointSlice/{}/{}/{ip}", settings.cluster, slice.namespace, slice.name);
+    uid.parse().expect("cluster, namespace and slice name are visible ASCII and short")
 }
 
 /// Whether a pod is in the mesh, or why not.
-pub(crate) fn enrolment(pod: &PodObject, namespace: Option<DataplaneMode>) -> Enrolment {
+pub(crate) fn enrolment(pod: &Traits, namespace: Option<DataplaneMode>) -> Enrolment {
     if pod.network_mode == NetworkMode::HostNetwork {
         return Enrolment::HostNetwork;
     }
@@ -44,85 +40,91 @@ pub(crate) fn enrolment(pod: &PodObject, namespace: Option<DataplaneMode>) -> En
     }
 }
 
+/// What is said of a pod elsewhere.
+pub(crate) struct Surroundings {
+    pub(crate) mode: Option<DataplaneMode>,
+    pub(crate) locality: Locality,
+    pub(crate) services: Vec<Membership>,
+    pub(crate) policies: Vec<PolicyName>,
+}
+
 /// The workload a pod is.
-pub(crate) fn workload(settings: &Settings, around: &Surroundings, pod: &PodObject) -> Workload {
-    let (kind, workload_name) = controller(pod);
-    let tunnel = match enrolment(pod, around.modes.get(&pod.namespace).copied()) {
+pub(crate) fn workload(settings: &Settings, key: &Key, pod: &Pod, around: Surroundings) -> Workload {
+    let traits = &*pod.traits;
+    let tunnel = match enrolment(traits, around.mode) {
         Enrolment::Enrolled => Tunnel::Hbone,
         Enrolment::NotLabelled | Enrolment::OptedOut | Enrolment::HostNetwork | Enrolment::Sidecar => Tunnel::None,
     };
-    let canonical_name = first(&pod.labels, &["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
-    let canonical_revision =
-        first(&pod.labels, &["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    let workload_name = traits.workload_name.as_ref().unwrap_or(&key.name);
     Workload {
-        uid: uid(settings, &pod.namespace, &pod.name),
-        incarnation: pod.incarnation.clone(),
-        name: pod.name.clone(),
-        namespace: pod.namespace.clone(),
+        uid: uid(settings, key),
+        incarnation: (*pod.incarnation).into(),
+        name: key.name.clone(),
+        namespace: key.namespace.clone(),
         trust_domain: settings.trust_domain.clone(),
-        service_account: pod.service_account.clone(),
-        addresses: pod.addresses.clone(),
-        network: pod.network.clone().unwrap_or_else(|| settings.network.clone()),
+        service_account: traits.service_account.clone(),
+        addresses: pod.addresses.to_vec(),
+        network: traits.network.as_ref().unwrap_or(&settings.network).clone(),
         tunnel,
-        network_mode: pod.network_mode,
+        network_mode: traits.network_mode,
         node: pod.node.clone(),
-        locality: pod.node.as_ref().and_then(|node| around.localities.get(node).cloned()).unwrap_or_default(),
+        locality: around.locality,
         health: pod.health,
         cluster: settings.cluster.clone(),
-        kind,
-        canonical_name: canonical_name.unwrap_or_else(|| workload_name.clone()),
-        canonical_revision: canonical_revision.unwrap_or_else(|| "latest".into()),
-        services: Vec::new(),
-        policies: Vec::new(),
+        kind: traits.kind,
+        canonical_name: traits.canonical_name.as_ref().unwrap_or(workload_name).clone(),
+        canonical_revision: traits.canonical_revision.clone().unwrap_or_else(|| "latest".into()),
+        services: around.services,
+        policies: around.policies,
         unsupported: None,
-        workload_name,
+        workload_name: workload_name.clone(),
     }
 }
 
-/// An endpoint that is no pod the mesh knows, as a workload.
-pub(crate) fn stranger<'s>(
+/// An endpoint of a slice that is no pod: a workload of its own, outside the mesh.
+pub(crate) fn of_endpoint(
     settings: &Settings,
+    slice: &Key,
     service: &ServiceObject,
-    endpoint: &Endpoint,
-    strangers: &'s mut BTreeMap<WorkloadUid, Workload>,
-) -> &'s mut Workload {
-    let first = endpoint.addresses.first().map(ToString::to_string).unwrap_or_default();
-    let uid: WorkloadUid =
-        format!("{}/discovery.k8s.io/EndpointSlice/{}/{}/{first}", settings.cluster, service.namespace, service.name)
-            .parse()
-            .expect("cluster, namespace, name and address are visible ASCII and short");
-    strangers.entry(uid.clone()).or_insert_with(|| Workload {
-        uid,
+    addresses: &[IpAddr],
+    health: Health,
+    services: Vec<Membership>,
+) -> Option<Workload> {
+    Some(Workload {
+        uid: endpoint_uid(settings, slice, *addresses.first()?),
         incarnation: "".into(),
-        name: service.name.clone(),
-        namespace: service.namespace.clone(),
+        name: slice.name.clone(),
+        namespace: slice.namespace.clone(),
         trust_domain: settings.trust_domain.clone(),
-        service_account: "default".parse().expect("a name"),
-        addresses: endpoint.addresses.clone(),
+        service_account: "default".parse().expect("a label"),
+        addresses: addresses.to_vec(),
         network: settings.network.clone(),
         tunnel: Tunnel::None,
         network_mode: NetworkMode::Standard,
         node: None,
         locality: Locality::default(),
-        health: endpoint.health,
+        health: match health {
+            Health::Healthy => Health::Healthy,
+            Health::Unhealthy => Health::Unhealthy,
+        },
         cluster: settings.cluster.clone(),
         kind: WorkloadKind::Pod,
         workload_name: service.name.clone(),
         canonical_name: service.name.clone(),
         canonical_revision: "latest".into(),
-        services: Vec::new(),
+        services,
         policies: Vec::new(),
         unsupported: None,
     })
 }
 
 /// The pod as its node's agent needs it.
-pub(crate) fn local_pod(settings: &Settings, around: &Surroundings, pod: &PodObject) -> LocalPod {
+pub(crate) fn local_pod(settings: &Settings, key: &Key, pod: &Pod, mode: Option<DataplaneMode>) -> LocalPod {
     LocalPod {
-        uid: uid(settings, &pod.namespace, &pod.name),
-        addresses: pod.addresses.clone(),
-        netns: pod.netns.clone(),
-        enrolment: enrolment(pod, around.modes.get(&pod.namespace).copied()),
+        uid: uid(settings, key),
+        addresses: pod.addresses.to_vec(),
+        netns: pod.netns.as_deref().map(Into::into),
+        enrolment: enrolment(&pod.traits, mode),
     }
 }
 
@@ -136,12 +138,13 @@ pub(crate) fn locality(labels: &Labels) -> Locality {
     }
 }
 
-fn first(labels: &Labels, keys: &[&str]) -> Option<Arc<str>> {
+/// The first of the labels that says something.
+pub(crate) fn first(labels: &Labels, keys: &[&str]) -> Option<Arc<str>> {
     keys.iter().find_map(|key| labels.get(*key).filter(|value| !value.is_empty()).cloned())
 }
 
 /// The controller behind the pod, looked through: a Deployment behind its ReplicaSet, a CronJob behind its Job.
-fn controller(pod: &PodObject) -> (WorkloadKind, Arc<str>) {
+pub(crate) fn controller(pod: &PodObject) -> (WorkloadKind, Arc<str>) {
     let (kind, name) = match &pod.owner {
         None => (WorkloadKind::Pod, pod.name.clone()),
         Some(owner) => match &*owner.kind {

@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{NameError, Namespace};
 
+/// The longest name within a namespace: that of an object, 253, with its kind before it.
+const MAX_NAME: usize = 320;
+
 /// A policy of the mesh, written `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyName {
@@ -19,7 +22,7 @@ impl PolicyName {
     /// # Errors
     /// If `name` is empty, too long or not visible ASCII.
     pub fn new(namespace: Namespace, name: &str) -> Result<Self, NameError> {
-        crate::name::visible("policy name", name, 253)?;
+        crate::name::visible("policy name", name, MAX_NAME)?;
         Ok(Self { namespace, name: name.into() })
     }
 

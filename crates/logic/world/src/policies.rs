@@ -17,6 +17,11 @@ impl Policies {
         };
     }
 
+    /// The one of that name.
+    pub(crate) fn get(&self, name: &PolicyName) -> Option<Policy> {
+        self.0.get(name).map(|scope| Policy { name: name.clone(), scope: *scope })
+    }
+
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = Policy> {
         self.0.iter().map(|(name, scope)| Policy { name: name.clone(), scope: *scope })

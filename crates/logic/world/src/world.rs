@@ -176,6 +176,11 @@ impl World {
         all.into_iter()
     }
 
+    /// The policy of that name.
+    pub fn policy(&self, name: &PolicyName) -> Option<Policy> {
+        self.policies.get(name)
+    }
+
     /// All policies, by name.
     pub fn policies(&self) -> impl Iterator<Item = Policy> {
         self.policies.all()

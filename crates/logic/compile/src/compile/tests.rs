@@ -1,7 +1,7 @@
 //! Manifests to the mesh: enrolment, names, services, endpoints.
 
 use weir_manifest::{FileName, parse};
-use weir_model::{AppProtocol, Enrolment, Health, HealthPolicy, Tunnel, Workload, WorkloadKind};
+use weir_model::{AppProtocol, Enrolment, Health, HealthPolicy, Port, Tunnel, Workload, WorkloadKind};
 
 use super::*;
 
@@ -12,13 +12,13 @@ fn settings() -> Settings {
         network: "net1".parse().unwrap(),
         node: Some("n1".parse().unwrap()),
         cluster_domain: Default::default(),
-        root_namespace: "istio-system".parse().unwrap(),
+        root_namespace: crate::default_root_namespace(),
     }
 }
 
 fn mesh(text: &str) -> Mesh {
     match parse(&[(FileName::new("f.yaml"), text)]) {
-        Ok(objects) => compile(&objects, &settings()),
+        Ok(objects) => compile(objects, &settings()),
         Err(errors) => panic!("{:#?}", errors.iter().map(ToString::to_string).collect::<Vec<_>>()),
     }
 }
@@ -61,18 +61,20 @@ fn workload(text: &str) -> Workload {
     mesh.workloads.remove(0)
 }
 
-/// `workload|addresses|ports|health` of each workload behind the service that was declared as that one.
-fn lines(mesh: &Mesh, service: usize) -> Vec<String> {
-    let name = &mesh.services[service].name;
-    let line = |workload: &Workload| {
-        let membership = workload.services.iter().find(|membership| membership.service == *name)?;
-        let who = if workload.uid.as_str().contains("//v1/Pod/") { &*workload.name } else { "-" };
-        let addresses: Vec<_> = workload.addresses.iter().map(ToString::to_string).collect();
-        let ports: Vec<_> = membership.ports.iter().map(|(from, to)| format!("{from}>{to}")).collect();
-        let health = if workload.health == Health::Healthy { "ready" } else { "not" };
-        Some(format!("{who}|{}|{}|{health}", addresses.join(","), ports.join(",")))
+/// `workload|addresses|ports|health` of each workload behind the service, by uid; `-` for one that is no pod.
+fn lines(mesh: &Mesh, service: &str) -> Vec<String> {
+    let line = |one: &Workload, ports: &[(Port, Port)]| {
+        let name = if one.uid.as_str().contains("//v1/Pod/") { &*one.name } else { "-" };
+        let addresses: Vec<_> = one.addresses.iter().map(ToString::to_string).collect();
+        let ports: Vec<_> = ports.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+        let health = if one.health == Health::Healthy { "ready" } else { "not" };
+        format!("{name}|{}|{}|{health}", addresses.join(","), ports.join(","))
     };
-    mesh.workloads.iter().filter_map(line).collect()
+    let of = |one: &Workload| {
+        let membership = one.services.iter().find(|own| own.service.to_string().starts_with(&format!("a/{service}.")));
+        membership.map(|own| line(one, &own.ports))
+    };
+    mesh.workloads.iter().filter_map(of).collect()
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn local_pods_are_those_of_the_own_node() {
     assert_eq!(local.netns.as_deref(), Some(std::path::Path::new("/run/netns/here")));
     assert_eq!(local.addresses.len(), 2);
     let objects = parse(&[(FileName::new("f"), &text)]).unwrap();
-    assert!(compile(&objects, &Settings { node: None, ..settings() }).local_pods.is_empty());
+    assert!(compile(objects, &Settings { node: None, ..settings() }).local_pods.is_empty());
 }
 
 #[test]
@@ -226,11 +228,11 @@ fn a_selector_makes_endpoints_with_each_pods_own_ports() {
     let second = "selector: {tier: t}, publishNotReadyAddresses: true, ports: [{port: 80, targetPort: 7}]";
     let mesh = mesh(&(pods + &service("s", spec) + &service("second", second)));
     assert_eq!(
-        lines(&mesh, 0),
+        lines(&mesh, "s"),
         ["p1|10.0.0.1,fd00::1|80>8080,81>81,82>8082|ready", "p2|10.0.0.2,fd00::2|80>9090,81>81,82>8082,83>99|not",]
     );
     assert_eq!(mesh.services[0].health_policy, HealthPolicy::OnlyReady);
-    assert_eq!(lines(&mesh, 1), ["p1|10.0.0.1,fd00::1|80>7|ready", "p2|10.0.0.2,fd00::2|80>7|not"]);
+    assert_eq!(lines(&mesh, "second"), ["p1|10.0.0.1,fd00::1|80>7|ready", "p2|10.0.0.2,fd00::2|80>7|not"]);
     assert_eq!(mesh.services[1].health_policy, HealthPolicy::All);
 }
 
@@ -248,9 +250,9 @@ fn slices_count_before_the_selector_and_map_ports_by_name() {
         // The same endpoint once more, ready by now, as while slices are rewritten.
         + &slice("s-2", "s", "IPv4", "{addresses: [10.0.0.9]}", "{name: web, port: 8080}")
         + &slice("s-3", "s", "IPv6", &six, "{name: web, port: 8080}, {name: adm}");
-    assert_eq!(lines(&mesh(&text), 0), ["p1|10.0.0.1,fd00::1|80>8080,81>81|ready", "-|10.0.0.9|80>8080|ready"]);
+    assert_eq!(lines(&mesh(&text), "s"), ["p1|10.0.0.1,fd00::1|80>8080,81>81|ready", "-|10.0.0.9|80>8080|ready"]);
     let empty = pod("p1", 1, ", labels: {app: x}") + &service("s", spec) + &slice("s-1", "s", "IPv4", "", "");
-    assert!(lines(&mesh(&empty), 0).is_empty(), "an empty slice says that there are none");
+    assert!(lines(&mesh(&empty), "s").is_empty(), "an empty slice says that there are none");
 }
 
 #[test]
@@ -275,7 +277,7 @@ fn an_endpoint_whose_pod_is_gone_is_nobodys() {
             + &pod_with("host", 4, "", ", hostNetwork: true", "", READY)
             + &service("s", spec)
             + &slice("s-1", "s", "IPv4", &endpoint, "{port: 80}");
-        assert_eq!(lines(&mesh(&text), 0), want, "{endpoint}");
+        assert_eq!(lines(&mesh(&text), "s"), want, "{endpoint}");
     }
 }
 
@@ -283,7 +285,7 @@ fn an_endpoint_whose_pod_is_gone_is_nobodys() {
 fn services_without_selector_or_of_another_name_have_no_pods() {
     let pods = pod("p1", 1, ", labels: {app: x}");
     for spec in ["ports: [{port: 80}]", "type: ExternalName, externalName: example.com, selector: {app: x}"] {
-        assert!(lines(&mesh(&(pods.clone() + &service("s", spec))), 0).is_empty(), "{spec}");
+        assert!(lines(&mesh(&(pods.clone() + &service("s", spec))), "s").is_empty(), "{spec}");
     }
 }
 
