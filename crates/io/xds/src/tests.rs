@@ -480,13 +480,14 @@ async fn policies_come_when_all_parts_of_the_addresses_are_under_way() {
 #[tokio::test]
 async fn a_stream_is_ended_that_does_not_say_who_it_is_or_does_not_answer() {
     let brief = Duration::from_millis(50);
-    let limits = Limits { introduction: brief, answer: brief, ..Limits::default() };
+    let limits = Limits { answer: brief, ..Limits::default() };
     let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
-    let channel = channel(served.address).await;
-    let mut silent = Raw::open(channel.clone(), first()).await.unwrap();
+    let mut silent = Raw::open(channel(served.address).await, first()).await.unwrap();
     let status = silent.end().await;
     assert!(status.code() == Code::DeadlineExceeded && status.message().contains("not answered"), "{status}");
-    let mut grpc = Grpc::new(channel);
+    let limits = Limits { introduction: brief, ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    let mut grpc = Grpc::new(channel(served.address).await);
     grpc.ready().await.unwrap();
     let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
     let nothing = Request::new(tokio_stream::pending());
