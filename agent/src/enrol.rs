@@ -185,6 +185,7 @@ impl Enroller {
             match self.enter(pod).await {
                 Ok(enrolled) => {
                     tracing::info!(pod = %uid, netns = %enrolled.pod.netns.path().display(), "enrolled");
+                    pod.complain();
                     self.failing.remove(uid);
                     self.shared.metrics.proxies_started.inc();
                     self.enrolled.insert(uid.clone(), enrolled);
@@ -272,12 +273,6 @@ impl Enroller {
         }
         if let Some(other) = self.enrolled.values().find(|other| other.pod.netns.id() == netns.id()) {
             return Err(EnrolError::Taken { netns: netns.path().to_owned(), of: other.pod.uid.clone() });
-        }
-        if found.contradicts(pod) && !self.failing.contains_key(&pod.uid) {
-            tracing::error!(
-                pod = %pod.uid, mesh = ?pod.addresses, plugin = ?found.addresses,
-                "the mesh and the CNI plugin differ on its addresses: those of the mesh are caught"
-            );
         }
         Ok((Pod::new(pod.uid.clone(), identity, netns), addresses.to_vec()))
     }

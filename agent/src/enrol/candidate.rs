@@ -54,4 +54,14 @@ impl<'w> Candidate<'w> {
             addresses: self.pod.addresses.clone(),
         })
     }
+
+    /// Says if mesh and finder differ on the addresses of a pod that is caught.
+    pub(super) fn complain(&self) {
+        if let Some(found) = self.found.as_ref().filter(|found| found.contradicts(self.pod)) {
+            tracing::error!(
+                pod = %self.pod.uid, mesh = ?self.pod.addresses, plugin = ?found.addresses,
+                "the mesh and the CNI plugin differ on its addresses: those of the mesh are caught"
+            );
+        }
+    }
 }
