@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -102,9 +102,14 @@ fn scan(proc: &Path, wanted: &[Wanted]) -> HashMap<WorkloadUid, Arc<Netns>> {
     found
 }
 
-/// The namespaces that are the node's, and so no pod's: that of its first process, and the agent's.
-fn own(proc: &Path) -> std::io::Result<[NetnsId; 2]> {
-    Ok([NetnsId::at(&proc.join("1/ns/net"))?, NetnsId::own()?])
+/// The namespaces that are the node's, and so no pod's: that of its first process, and the agent's. The first process may be out of
+/// reach where even the node is in a container; then it is the addresses that tell a pod's namespace from all others.
+fn own(proc: &Path) -> io::Result<Vec<NetnsId>> {
+    let first = match NetnsId::at(&proc.join("1/ns/net")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        first => Some(first?),
+    };
+    Ok(first.into_iter().chain([NetnsId::own()?]).collect())
 }
 
 /// A namespace that a process of a pod is in.

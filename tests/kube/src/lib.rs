@@ -1,5 +1,8 @@
 //! The ground the Kubernetes suite stands on, and an API server of our own for it.
 //!
+//! `WEIR_TEST_KUBECONFIG=FILE cargo test -p weir-tests-kube` runs the suite against a real server, in namespaces `weir-test-…` of its own;
+//! cases that say so in their name need ours, and run against it all the same.
+//!
 //! The server is HTTPS, in memory, and honest about what it is: what it does, it does as a real one does; what it cannot, it refuses
 //! with a status that says so. It is no schema: it checks of an object what the suite relies on.
 //!

@@ -51,6 +51,8 @@ pub struct PodSpec {
     pub host_network: bool,
     /// Whether its Ready condition is true.
     pub ready: bool,
+    /// Whether its object says where its network namespace is.
+    pub annotated: bool,
 }
 
 impl PodSpec {
@@ -67,6 +69,7 @@ impl PodSpec {
             addresses: 1,
             host_network: false,
             ready: true,
+            annotated: true,
         }
     }
 
@@ -74,6 +77,13 @@ impl PodSpec {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same, without a word of its network namespace.
+    #[must_use]
+    pub fn unannotated(mut self) -> Self {
+        self.annotated = false;
         self
     }
 
@@ -139,12 +149,14 @@ pub(crate) fn node_yaml(node: &Node) -> String {
 pub(crate) fn pod_yaml(pod: &Pod, node: &Node) -> String {
     let spec = pod.spec();
     let mut text = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {}\n  uid: {}\n  annotations:\n    weir.dev/netns: {}\n",
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {}\n  namespace: {}\n  uid: {}\n",
         spec.name,
         spec.namespace,
         pod.uid(),
-        pod.netns_path().display(),
     );
+    if spec.annotated {
+        push(&mut text, format_args!("  annotations:\n    weir.dev/netns: {}\n", pod.netns_path().display()));
+    }
     text.push_str(&labels("  ", "labels", &spec.labels));
     push(
         &mut text,

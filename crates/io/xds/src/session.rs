@@ -22,6 +22,8 @@ pub(crate) struct Session {
     requests: Streaming<DeltaDiscoveryRequest>,
     extensions: http::Extensions,
     entry: Entry,
+    /// How reports call it, once it said who it is.
+    label: String,
     changes: watch::Receiver<u64>,
     /// When it must have said who it is.
     introduce_by: Instant,
@@ -59,6 +61,7 @@ impl Session {
             requests,
             extensions,
             entry,
+            label: String::new(),
             changes,
             introduce_by,
             subscriptions: None,
@@ -122,20 +125,20 @@ impl Session {
         let kind = request.kind;
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(()) };
         let subscription = &mut subscriptions[kind.index()];
-        let table = &self.shared.store.read(kind).table;
-        let settled = subscription.request(table, request);
-        let in_flight = subscription.in_flight();
-        let standing = subscription.standing(table);
+        let timed = self.shared.store.read(kind);
+        let settled = subscription.request(&timed.table, request);
+        let standing = subscription.standing(&timed.table);
+        drop(timed);
         match settled.map_err(|error| self.refuse(Status::resource_exhausted(error.to_string())))? {
             Settled::Ack => self.shared.stats.acked(kind),
             Settled::Nack => {
                 let why = standing.nacked.as_ref().map_or("", |(_, why)| why);
-                tracing::warn!(%kind, why, "a subscriber did not take a response");
+                tracing::warn!(%kind, subscriber = %self.label, why, "a response was not taken");
                 self.shared.stats.nacked(kind);
             }
             Settled::Nothing => {}
         }
-        if !in_flight {
+        if !standing.in_flight {
             self.answer_by[kind.index()] = None;
         }
         self.entry.write(|report| report.standing[kind.index()] = standing);
@@ -144,7 +147,7 @@ impl Session {
     }
 
     /// Asks who it is, as its first request must say.
-    fn introduce(&self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
+    fn introduce(&mut self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
         let missing = || self.refuse(Status::invalid_argument("the first request names no node"));
         let node = node.ok_or_else(missing)?;
         let subscriber = (self.shared.admit)(&self.extensions, node).map_err(|refused| {
@@ -158,6 +161,7 @@ impl Session {
             report.id.clone_from(&node.id);
             report.node.clone_from(&subscriber.node);
         });
+        self.label = subscriber.label;
         Ok(Kind::ALL.map(|kind| Subscription::new(kind, subscriber.node.clone())))
     }
 
@@ -166,6 +170,9 @@ impl Session {
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(None) };
         for step in 0..Kind::ALL.len() {
             let at = (self.turn + step) % Kind::ALL.len();
+            if waits(Kind::ALL[at], subscriptions) {
+                continue;
+            }
             let subscription = &mut subscriptions[at];
             let timed = self.shared.store.read(Kind::ALL[at]);
             let seen = subscription.seen();
@@ -221,5 +228,16 @@ impl Session {
         });
         tracing::warn!(subscriber = who, code = ?status.code(), reason = status.message(), "a subscriber was refused");
         status
+    }
+}
+
+/// Whether the kind's first answer waits for that of another. ztunnel takes itself for ready at the first response of each kind, and
+/// sends in the clear to addresses it does not know: policies come when all parts of the addresses are under way.
+fn waits(kind: Kind, subscriptions: &[Subscription; 2]) -> bool {
+    match kind {
+        Kind::Address => false,
+        Kind::Authorization => {
+            subscriptions[kind.index()].is_beginning() && subscriptions[Kind::Address.index()].is_beginning()
+        }
     }
 }

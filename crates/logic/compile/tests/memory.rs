@@ -7,9 +7,8 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use allocation_counter::measure;
 use weir_compile::{ClusterDomain, Compiler, Settings, default_root_namespace};
 use weir_manifest::{
-    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, FileName, Labels, NamespaceObject,
-    Object, Origin, Owner, Phase, PodObject, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort,
-    TargetPort,
+    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, FileName, Labels, NamespaceObject, Object, Origin,
+    Owner, Phase, PodObject, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
 };
 use weir_model::{Health, HealthPolicy, NetworkMode, Port};
 
