@@ -7,12 +7,15 @@
 //! with a status that says so. It is no schema: it checks of an object what the suite relies on.
 //!
 //! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions; lists in pages of one
-//! snapshot; watches with bookmarks, and 410 both ways; status as a resource of its own; custom resource definitions; tokens of
-//! service accounts, their review, and RBAC. It has no selectors, no finalizers, no protobuf, no controllers: a namespace's objects go with
+//! snapshot; watches with bookmarks, and 410 both ways; the selector of a name; status as a resource of its own; custom resource
+//! definitions; tokens of service accounts, their review, and RBAC. It has no other selectors, no finalizers, no protobuf, no
+//! controllers: a namespace's objects go with
 //! it at once. It speaks HTTP/1.1, as kube-rs does. Tokens are opaque.
 
 mod access;
+mod agent;
 mod apply;
+mod control;
 mod fault;
 mod ground;
 mod heard;
@@ -26,6 +29,8 @@ mod token;
 mod verbs;
 mod watch;
 
+pub use agent::{Agent, SERVING_NAME, dial};
+pub use control::{Control, PATIENCE, Plan, eventually};
 pub use fault::{Faults, Forgotten};
 pub use ground::Ground;
 pub use heard::{Heard, quick};

@@ -321,6 +321,11 @@ impl Entry {
         Self { shared, stream, _permit: permit }
     }
 
+    /// How the report calls it.
+    pub(crate) fn label(&self) -> Option<String> {
+        self.shared.reports().get(&self.stream).map(|report| report.label.clone())
+    }
+
     /// Changes the report.
     pub(crate) fn write(&self, change: impl FnOnce(&mut Report)) {
         if let Some(report) = self.shared.reports().get_mut(&self.stream) {

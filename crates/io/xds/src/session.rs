@@ -246,9 +246,17 @@ impl Session {
         Ok(())
     }
 
-    /// Counts a stream that is ended by us.
+    /// Counts a stream that is ended by us, and says whose.
     fn refuse(&self, status: Status) -> Status {
         self.shared.stats.refuse();
+        // One that was refused before it said who it is has proven it all the same, or not.
+        let who = self.entry.label().filter(|label| !label.is_empty()).unwrap_or_else(|| {
+            match (self.shared.admit)(&self.extensions, &Node::default()) {
+                Ok(subscriber) => subscriber.label,
+                Err(refused) => refused.to_string(),
+            }
+        });
+        tracing::warn!(subscriber = who, code = ?status.code(), reason = status.message(), "a subscriber was refused");
         status
     }
 }
