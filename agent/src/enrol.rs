@@ -1,5 +1,9 @@
 //! Which pods of this node are caught: follows the mesh, and what became of pods' network namespaces.
 
+mod candidate;
+
+pub(crate) use candidate::Places;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -15,15 +19,16 @@ use tokio::{
     time::timeout,
 };
 use weir_ebpf_loader::{Capture, Redirect};
-use weir_model::{Enrolment, LocalPod, Workload, WorkloadUid};
+use weir_model::{Enrolment, WorkloadUid};
 use weir_net::{NetnsError, NetnsId};
 use weir_world::World;
 
+use candidate::Candidate;
+
 use crate::{
     listeners,
-    namespaces::{Authority, Found, Namespaces, same},
+    namespaces::{Authority, same},
     pod::{Pod, ROUTING, Stage},
-    proc::{Look, Wanted},
     routed::{Routed, find},
     worker::{Order, Shared},
 };
@@ -140,49 +145,6 @@ pub(crate) struct Enroller {
     places: Places,
 }
 
-/// What finds pods' namespaces.
-pub(crate) struct Places {
-    /// What is known of them.
-    pub(crate) namespaces: Namespaces,
-    /// Who looks for those that nobody tells.
-    pub(crate) look: Look,
-    /// Namespaces that are no pod's, whoever says so.
-    pub(crate) own: Vec<NetnsId>,
-}
-
-/// A pod that is to be caught: what the mesh knows of it, and where it is.
-struct Candidate<'w> {
-    pod: &'w LocalPod,
-    workload: Option<Arc<Workload>>,
-    found: Option<Found>,
-}
-
-impl<'w> Candidate<'w> {
-    fn incarnation(workload: Option<&Arc<Workload>>) -> &str {
-        workload.map_or("", |workload| &workload.incarnation)
-    }
-
-    fn find(pod: &'w LocalPod, world: &World, namespaces: &Namespaces) -> Option<Self> {
-        let workload = world.workload(&pod.uid);
-        let incarnation = Self::incarnation(workload.as_ref());
-        if pod.enrolment != Enrolment::Enrolled || !namespaces.wants(pod, incarnation) {
-            return None;
-        }
-        let found = namespaces.find(pod, incarnation);
-        Some(Self { pod, workload, found })
-    }
-
-    /// The pod, if its namespace has to be looked for.
-    fn missing(&self) -> Option<Wanted> {
-        let lost = self.found.as_ref().is_none_or(|found| found.place.is_lost());
-        lost.then(|| Wanted {
-            uid: self.pod.uid.clone(),
-            incarnation: Self::incarnation(self.workload.as_ref()).into(),
-            addresses: self.pod.addresses.clone(),
-        })
-    }
-}
-
 impl Enroller {
     pub(crate) fn new(
         redirect: Redirect,
@@ -223,6 +185,7 @@ impl Enroller {
             match self.enter(pod).await {
                 Ok(enrolled) => {
                     tracing::info!(pod = %uid, netns = %enrolled.pod.netns.path().display(), "enrolled");
+                    pod.complain();
                     self.failing.remove(uid);
                     self.shared.metrics.proxies_started.inc();
                     self.enrolled.insert(uid.clone(), enrolled);
@@ -310,12 +273,6 @@ impl Enroller {
         }
         if let Some(other) = self.enrolled.values().find(|other| other.pod.netns.id() == netns.id()) {
             return Err(EnrolError::Taken { netns: netns.path().to_owned(), of: other.pod.uid.clone() });
-        }
-        if found.contradicts(pod) && !self.failing.contains_key(&pod.uid) {
-            tracing::error!(
-                pod = %pod.uid, mesh = ?pod.addresses, plugin = ?found.addresses,
-                "the mesh and the CNI plugin differ on its addresses: those of the mesh are caught"
-            );
         }
         Ok((Pod::new(pod.uid.clone(), identity, netns), addresses.to_vec()))
     }

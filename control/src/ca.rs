@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use weir_authority::{Authority, CaFiles, CaSecret, Step, Timing};
 use weir_kube::{Client, Leadership};
@@ -31,7 +31,9 @@ const OWN: &str = "weir-ca";
 /// The operator's, as for Istio.
 const PLUGGED: &str = "cacerts";
 /// How often the data are read again: another replica may have changed them, or the operator.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(3);
+/// How often those that are not there yet are looked for.
+const LOOK_FIRST: Duration = Duration::from_millis(500);
 /// How long the server's own certificate is valid.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -65,6 +67,7 @@ pub(crate) struct Now {
 }
 
 /// The data as they were read last.
+#[derive(Clone)]
 struct Held {
     secret: CaSecret,
     /// Which version of them, where they have one.
@@ -88,11 +91,8 @@ pub(crate) struct Ca {
 impl Ca {
     /// Reads the CA's data, or makes them if there are none.
     pub(crate) async fn open(storage: Storage, settings: Settings) -> anyhow::Result<(Self, Now)> {
+        let held = storage.first(&settings).await?;
         let now = SystemTime::now();
-        let held = match storage.load().await? {
-            Some(held) => held,
-            None => storage.make(&settings, now).await?,
-        };
         let authority = open(&held.secret, &settings, now)?;
         let (tls, renew) = serving(&authority, &held.secret, &settings, now)?;
         let (authority, signing) = watch::channel(Arc::new(authority));
@@ -124,17 +124,19 @@ impl Ca {
     async fn look(&mut self, now: SystemTime) -> anyhow::Result<()> {
         match self.storage.load().await? {
             Some(held) => {
-                let news = held.secret.data() != self.held.secret.data();
-                self.held = held;
-                if news {
+                if held.secret.data() == self.held.secret.data() {
+                    self.held.version = held.version;
+                } else {
+                    self.adopt(held, now)?;
                     tracing::info!("the CA's data have changed");
-                    self.adopt(now)?;
                 }
             }
             // Deleted under us: every certificate out there was signed by what we hold.
             None if self.storage.is_ours() => {
                 tracing::error!("the CA's data were deleted; they are put back");
                 self.storage.replace(&Held { secret: self.held.secret.clone(), version: None }).await?;
+                // Of which version they are now, the next look says.
+                return Ok(());
             }
             None => bail!("the CA's data were deleted; the leader will put them back"),
         }
@@ -142,7 +144,7 @@ impl Ca {
             self.step(now).await?;
         }
         if now >= self.renew {
-            self.adopt(now)?;
+            self.adopt(self.held.clone(), now)?;
         }
         Ok(())
     }
@@ -158,17 +160,16 @@ impl Ca {
                 open(&held.secret, &self.settings, now)?;
                 self.storage.replace(&held).await?;
                 tracing::warn!(%change, "the CA changes");
-                self.held = held;
-                self.adopt(now)
+                self.adopt(held, now)
             }
         }
     }
 
-    /// Signs, serves and publishes by the data held.
-    fn adopt(&mut self, now: SystemTime) -> anyhow::Result<()> {
-        let authority = open(&self.held.secret, &self.settings, now)?;
-        let (tls, renew) = serving(&authority, &self.held.secret, &self.settings, now)?;
-        self.renew = renew;
+    /// Signs, serves and publishes by the data from now on, if they are good for that.
+    fn adopt(&mut self, held: Held, now: SystemTime) -> anyhow::Result<()> {
+        let authority = open(&held.secret, &self.settings, now)?;
+        let (tls, renew) = serving(&authority, &held.secret, &self.settings, now)?;
+        (self.held, self.renew) = (held, renew);
         self.authority.send_replace(Arc::new(authority));
         self.tls.send_replace(Arc::new(tls));
         let bundle: Arc<str> = self.held.secret.bundle().pem().into();
@@ -223,6 +224,31 @@ impl Storage {
             return Ok(None);
         }
         Ok(Some(Held { secret: CaSecret::read(&data).with_context(|| self.place())?, version }))
+    }
+
+    /// The data; and if there are none, the first ones, once it is our turn to make them: a replica that starts while somebody has
+    /// deleted them waits until the leader has put them back.
+    async fn first(&self, settings: &Settings) -> anyhow::Result<Held> {
+        let mut said = None;
+        loop {
+            let why = match self.load().await {
+                Ok(Some(held)) => return Ok(held),
+                Ok(None) if self.is_ours() => return self.make(settings, SystemTime::now()).await,
+                Ok(None) => "there is no CA yet; the leader makes it".to_owned(),
+                // The server did not answer.
+                Err(error)
+                    if error.downcast_ref::<weir_kube::Error>().is_some_and(|error| error.status().is_none()) =>
+                {
+                    format!("{error:#}")
+                }
+                Err(error) => return Err(error),
+            };
+            if said.as_ref() != Some(&why) {
+                tracing::warn!(reason = why, "waiting for the CA's data");
+                said = Some(why);
+            }
+            sleep(LOOK_FIRST).await;
+        }
     }
 
     /// The first data. Of several replicas that make some at once one wins, and all use that.

@@ -6,14 +6,14 @@ use anyhow::{Context, bail};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinSet,
 };
 use weir_compile::Settings;
 use weir_issuance::{Certificates, NodeAgents};
 use weir_kube::{Client, Election, ElectionOptions, TokenReviewer};
 use weir_rpc::{Caller, Server, Services, Unproven, Verify, Verifying};
-use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes};
+use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes, Unready};
 use weir_xds::{Discovery, Refused, Store, Subscriber};
 
 use crate::{
@@ -46,7 +46,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     let stop = Stop::new(false);
     let metrics = Arc::new(Metrics::of("control", env!("CARGO_PKG_VERSION")).with_process());
     let readiness = Readiness::default();
-    let first = readiness.wait_for("the mesh");
+    let (first, serving) = (readiness.wait_for("the mesh"), readiness.wait_for("serving agents"));
     let cluster = match arguments.manifests {
         Some(_) => None,
         None => Some(weir_kube::connect(arguments.kubeconfig.as_deref()).await.context("the cluster")?),
@@ -80,13 +80,9 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let pages = debug::pages(&mesh, &discovery, &arguments.replica);
     serve_people(&arguments, metrics, readiness, log, pages, &stop, &mut tasks).await?;
-    let listener = bind(arguments.grpc_addr, "--grpc-addr").await?;
-    tracing::info!(address = %listener.local_addr()?, "agents are served here");
-    let ending = stopped(&stop);
-    tasks.spawn(async move {
-        server.serve(listener, ending).await;
-        Ok(())
-    });
+    let (read, mesh_is_read) = oneshot::channel();
+    let (address, ending) = (arguments.grpc_addr, stopped(&stop));
+    tasks.spawn(serve_agents(server, address, mesh_is_read, serving, ending));
     let ending = stopped(&stop);
     tasks.spawn(async move {
         ca.run(ending).await;
@@ -105,7 +101,13 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         (None, Some(client)) => Origin::cluster(client.clone()),
         (None, None) => bail!("neither a folder nor a cluster"),
     };
-    tasks.spawn(source::follow(origin, settings(&arguments), mesh, first, stopped(&stop)));
+    tasks.spawn(source::follow(
+        origin,
+        settings(&arguments),
+        mesh,
+        source::First { ready: first, read },
+        stopped(&stop),
+    ));
     tracing::info!("weir-control is running");
     let result = wait(&stop, &mut tasks).await;
     stop.send_replace(true);
@@ -122,6 +124,8 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
 async fn wait(stop: &Stop, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
+        // When all is to stop, tasks end as they should.
+        biased;
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
         () = stopped(stop) => Ok(()),
@@ -214,6 +218,28 @@ fn verify(arguments: &Arguments, cluster: Option<&Client>) -> anyhow::Result<Arc
         TokenReviewer::new(client.clone(), arguments.trust_domain.clone(), arguments.token_audience.clone())
     });
     Ok(Arc::new(Either(tokens, reviewer)))
+}
+
+/// Serves agents as soon as the mesh is read: who is served before would be told that what it knows is gone, and that nobody is
+/// entitled to anything.
+async fn serve_agents(
+    server: Server,
+    address: SocketAddr,
+    mesh_is_read: oneshot::Receiver<()>,
+    serving: Unready,
+    ended: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut ended = std::pin::pin!(ended);
+    tokio::select! {
+        () = &mut ended => return Ok(()),
+        // An error says that the source has ended, and with it everything does.
+        _ = mesh_is_read => {}
+    }
+    let listener = bind(address, "--grpc-addr").await?;
+    tracing::info!(address = %listener.local_addr()?, "agents are served here");
+    serving.done();
+    server.serve(listener, ended).await;
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> anyhow::Result<TcpListener> {

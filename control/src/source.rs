@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::bail;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use weir_compile::{Compiler, Settings};
 use weir_discovery::{Folder, SourceError, Timing, Update};
 use weir_kube::{Client, Event, Options, Source};
@@ -51,6 +51,22 @@ pub(crate) struct State {
     pub(crate) generation: AtomicU64,
 }
 
+/// Who waits for everything that was there at the start.
+pub(crate) struct First {
+    /// Whoever asks whether we are ready.
+    pub(crate) ready: Unready,
+    /// Who serves it.
+    pub(crate) read: oneshot::Sender<()>,
+}
+
+impl First {
+    fn done(self) {
+        self.ready.done();
+        // Nobody is there any more when all is to stop.
+        let _told = self.read.send(()).is_ok();
+    }
+}
+
 /// Where objects come from.
 pub(crate) enum Origin {
     /// A folder.
@@ -80,7 +96,7 @@ pub(crate) async fn follow(
     origin: Origin,
     settings: Settings,
     mesh: Mesh,
-    first: Unready,
+    first: First,
     ended: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let following = async {
@@ -101,7 +117,7 @@ async fn follow_folder(
     mut objects: Vec<Object>,
     mut compiler: Compiler,
     mesh: Mesh,
-    first: Unready,
+    first: First,
 ) {
     let mut first = Some(first);
     let mut before: HashSet<ObjectKey> = HashSet::new();
@@ -135,7 +151,7 @@ async fn follow_folder(
     }
 }
 
-async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, first: Unready) {
+async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, first: First) {
     let mut first = Some(first);
     let mut namespaces: BTreeSet<Namespace> = BTreeSet::new();
     loop {

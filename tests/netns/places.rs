@@ -1,9 +1,9 @@
 //! Pods that do not say where their network namespace is: found by their processes, or handed over by ZDS.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 use weir_testbed::{PodSpec, Process, Topology, TopologySpec};
 use weir_tests::{
-    Bed, PATIENCE, client_seen, config_dump, eventually, metric, pod_state, serve, serve_http, wait_state,
+    Bed, Cgroup, PATIENCE, client_seen, config_dump, eventually, metric, pod_state, serve, serve_http, wait_state,
 };
 
 fn one_node(pods: impl IntoIterator<Item = PodSpec>) -> anyhow::Result<Topology> {
@@ -42,52 +42,6 @@ fn of_pod(topology: &Topology, pod: &str, field: &str) -> anyhow::Result<String>
     let pods = dump["pods"].as_array().context("pods is a list")?;
     let found = pods.iter().find(|entry| entry["uid"].as_str().is_some_and(|uid| uid.ends_with(&format!("/{pod}"))));
     Ok(found.with_context(|| format!("no pod {pod}"))?[field].to_string())
-}
-
-/// The cgroup of a pod, as a kubelet with `--cgroup-root` and the systemd driver makes it.
-struct Cgroup(Vec<PathBuf>);
-
-impl Cgroup {
-    fn new(topology: &Topology, uid: &str) -> anyhow::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let root = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let (path, kind) = (fields.next()?, fields.next()?);
-            (kind == "cgroup2").then(|| PathBuf::from(path))
-        });
-        let mut at = root.context("a cgroup v2 tree")?;
-        let (root, uid) = (topology.prefix().replace('-', ""), uid.replace('-', "_"));
-        let mut made = Self(Vec::new());
-        for name in [
-            format!("{root}.slice"),
-            format!("{root}-kubepods.slice"),
-            format!("{root}-kubepods-burstable.slice"),
-            format!("{root}-kubepods-burstable-pod{uid}.slice"),
-            "cri-containerd-0123456789abcdef.scope".to_owned(),
-        ] {
-            at.push(name);
-            fs::create_dir(&at).with_context(|| at.display().to_string())?;
-            made.0.push(at.clone());
-        }
-        Ok(made)
-    }
-
-    fn take(&self, process: &Process) -> anyhow::Result<()> {
-        let last = self.0.last().context("a cgroup")?;
-        Ok(fs::write(last.join("cgroup.procs"), process.pid().to_string())?)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            // A process that was just killed may still be in it.
-            let removed = eventually("the cgroup is empty", || Ok(fs::remove_dir(path).map(|()| true)?));
-            if let Err(error) = removed {
-                eprintln!("{error:#}");
-            }
-        }
-    }
 }
 
 fn end(mut process: Process) -> anyhow::Result<()> {
@@ -258,10 +212,11 @@ fn pods_that_zds_hands_over_are_caught_and_no_others() -> anyhow::Result<()> {
     meet(&bed, "web", "shop")?;
 
     let null = File::open("/dev/null")?;
+    let null: &dyn AsFd = &null;
     let node = bed.topology.nodes()[0].netns().as_fd().try_clone_to_owned()?;
     let some = netns(&bed, "web")?;
     for (message, files, says) in [
-        (add("u", "nobody"), vec![&null as &dyn AsFd], "not a network namespace"),
+        (add("u", "nobody"), vec![null], "not a network namespace"),
         (add("u", "nobody"), vec![&node], "the node's own"),
         (add("u", "nobody"), vec![], "0 descriptors"),
         (add("u", "nobody"), vec![&some, &some], "2 descriptors"),

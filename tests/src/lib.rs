@@ -5,6 +5,7 @@
 //! sleeping for a time that is hoped to be long enough: conditions are polled until a deadline.
 
 mod bed;
+mod cgroup;
 mod sockets;
 mod state;
 mod wait;
@@ -12,6 +13,7 @@ mod wait;
 pub mod peers;
 
 pub use bed::{Bed, agent, bed_command, serve, serve_http};
+pub use cgroup::Cgroup;
 pub use sockets::{Server, clean_end, client_seen, connect, refused, reset, talk, unheard};
 pub use state::{config_dump, fetch, kernel_decisions, metric, own, pod_state, ready, wait_known, wait_state};
 pub use wait::{PATIENCE, eventually};

@@ -49,34 +49,43 @@ pub(crate) fn load(dir: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     Ok(data)
 }
 
-/// Makes the folder hold this. Each file is replaced whole; what is no longer among the data goes last.
+/// Makes the folder hold this. All of it is written beside what is there, and only then takes its place: where there is no room for
+/// it, everything stays as it was. What is no longer among the data goes last.
 pub(crate) fn store(dir: &Path, data: &BTreeMap<&'static str, Zeroizing<Vec<u8>>>) -> anyhow::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
     let before = load(dir)?;
-    for (name, bytes) in data {
-        if before.get(*name).is_some_and(|old| *old == **bytes) {
-            continue;
-        }
-        let (path, draft) = (dir.join(name), dir.join(format!(".{name}.new")));
-        let mode = if name.ends_with("key.pem") { 0o600 } else { 0o644 };
-        let written = || -> io::Result<()> {
-            // What an earlier try left behind.
-            match fs::remove_file(&draft) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
+    let news = data.iter().filter(|(name, bytes)| before.get(**name).is_none_or(|old| *old != ***bytes));
+    let drafts: Vec<_> = news.map(|(name, bytes)| (*name, dir.join(format!(".{name}.new")), bytes)).collect();
+    for (name, draft, bytes) in &drafts {
+        if let Err(error) = write(name, draft, bytes) {
+            for (_, draft, _) in &drafts {
+                // Those that are not there yet need not go.
+                let _gone = fs::remove_file(draft).is_ok();
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)
-        };
-        written().with_context(|| path.display().to_string())?;
+            return Err(error).with_context(|| draft.display().to_string());
+        }
+    }
+    for (name, draft, _) in &drafts {
+        let path = dir.join(name);
+        fs::rename(draft, &path).with_context(|| path.display().to_string())?;
     }
     for name in before.keys().filter(|name| !data.contains_key(name.as_str())) {
         let path = dir.join(name);
         fs::remove_file(&path).with_context(|| path.display().to_string())?;
     }
     File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| dir.display().to_string())
+}
+
+fn write(name: &str, draft: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mode = if name.ends_with("key.pem") { 0o600 } else { 0o644 };
+    // What an earlier try left behind.
+    match fs::remove_file(draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -1,71 +1,141 @@
 //! The roots, told to every namespace: ConfigMap `istio-ca-root-cert`, as workloads of Istio expect it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use weir_kube::{Client, Leadership};
+use weir_kube::{Client, ConfigMaps, Error, Leadership, MapChange};
 use weir_model::Namespace;
 
 /// The ConfigMap, and its key.
 const NAME: &str = "istio-ca-root-cert";
 const KEY: &str = "root-cert.pem";
-/// How often all of them are looked at: somebody may have changed one.
+/// How often all of them are looked at, whatever was heard of them.
 const AUDIT: Duration = Duration::from_secs(600);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
+/// How soon what somebody changed is put back. No sooner: it may be another control plane that puts back its own.
+const REPAIR: Duration = Duration::from_secs(1);
 
 /// Publishes `bundle` in all of `namespaces`, as long as we lead, until `ended`.
 pub(crate) async fn publish(
     client: Client,
-    mut leadership: Leadership,
-    mut bundle: watch::Receiver<Arc<str>>,
-    mut namespaces: watch::Receiver<Arc<BTreeSet<Namespace>>>,
+    leadership: Leadership,
+    bundle: watch::Receiver<Arc<str>>,
+    namespaces: watch::Receiver<Arc<BTreeSet<Namespace>>>,
     ended: impl Future<Output = ()>,
 ) {
-    let mut ended = std::pin::pin!(ended);
-    loop {
-        tokio::select! {
-            () = &mut ended => return,
-            () = leadership.gained() => {}
-        }
-        let mut done: BTreeSet<Namespace> = BTreeSet::new();
-        let mut audit = Instant::now() + AUDIT;
-        while leadership.is_leader() {
-            let (roots, wanted) = (bundle.borrow_and_update().clone(), namespaces.borrow_and_update().clone());
-            done.retain(|namespace| wanted.contains(namespace));
-            let data = [(KEY.to_owned(), roots.to_string())].into();
-            let mut failed = false;
-            for namespace in wanted.iter() {
-                if done.contains(namespace) || !leadership.is_leader() {
-                    continue;
+    let mut publisher = Publisher { client, leadership, bundle, namespaces, done: BTreeSet::new() };
+    tokio::select! {
+        () = ended => {}
+        () = publisher.run() => {}
+    }
+}
+
+struct Publisher {
+    client: Client,
+    leadership: Leadership,
+    bundle: watch::Receiver<Arc<str>>,
+    namespaces: watch::Receiver<Arc<BTreeSet<Namespace>>>,
+    /// Where it is as it should be.
+    done: BTreeSet<Namespace>,
+}
+
+/// Nobody knows any more what to publish.
+struct Over;
+
+impl Publisher {
+    async fn run(&mut self) {
+        loop {
+            self.leadership.gained().await;
+            self.done.clear();
+            let mut maps = ConfigMaps::start(self.client.clone(), NAME);
+            let mut audit = Instant::now() + AUDIT;
+            while self.leadership.is_leader() {
+                let failed = self.round().await;
+                let wake = if failed { audit.min(Instant::now() + RETRY) } else { audit };
+                if self.wait(&mut maps, wake).await.is_err() {
+                    return;
                 }
-                match weir_kube::config_map_apply(&client, namespace, NAME, &data).await {
-                    Ok(_) => drop(done.insert(namespace.clone())),
-                    // The namespace is being deleted: nothing can be made in it.
-                    Err(error) if matches!(error.status(), Some(403 | 404)) => drop(done.insert(namespace.clone())),
-                    Err(error) => {
-                        tracing::warn!(%namespace, %error, "the roots cannot be published; trying again");
-                        failed = true;
+                if Instant::now() >= audit {
+                    self.done.clear();
+                    audit = Instant::now() + AUDIT;
+                }
+            }
+        }
+    }
+
+    /// Publishes where it is not done. Answers whether it is to be tried again.
+    async fn round(&mut self) -> bool {
+        let (roots, wanted) = (self.bundle.borrow_and_update().clone(), self.namespaces.borrow_and_update().clone());
+        self.done.retain(|namespace| wanted.contains(namespace));
+        let data: BTreeMap<String, String> = [(KEY.to_owned(), roots.to_string())].into();
+        let mut failed = false;
+        for namespace in wanted.iter() {
+            if self.done.contains(namespace) || !self.leadership.is_leader() {
+                continue;
+            }
+            match weir_kube::config_map_apply(&self.client, namespace, NAME, &data).await {
+                Ok(_) => drop(self.done.insert(namespace.clone())),
+                Err(error) if is_ending(&error) => drop(self.done.insert(namespace.clone())),
+                Err(error) => {
+                    tracing::warn!(%namespace, %error, "the roots cannot be published; trying again");
+                    failed = true;
+                }
+            }
+        }
+        failed
+    }
+
+    /// Until there is something to do, at `wake` at the latest.
+    async fn wait(&mut self, maps: &mut ConfigMaps, mut wake: Instant) -> Result<(), Over> {
+        loop {
+            tokio::select! {
+                () = self.leadership.lost() => return Ok(()),
+                () = sleep_until(wake) => return Ok(()),
+                changed = self.bundle.changed() => {
+                    self.done.clear();
+                    return changed.map_err(|_| Over);
+                }
+                changed = self.namespaces.changed() => return changed.map_err(|_| Over),
+                change = maps.next() => {
+                    if self.is_undone_by(change) {
+                        wake = wake.min(Instant::now() + REPAIR);
                     }
                 }
             }
-            let wake = if failed { Instant::now() + RETRY } else { audit };
-            tokio::select! {
-                () = &mut ended => return,
-                () = leadership.lost() => {}
-                changed = bundle.changed() => {
-                    if changed.is_err() { return }
-                    done.clear();
-                }
-                changed = namespaces.changed() => if changed.is_err() { return },
-                () = sleep_until(wake) => if wake == audit {
-                    done.clear();
-                    audit = Instant::now() + AUDIT;
-                },
-            }
         }
+    }
+
+    /// Whether the change made something wrong that was done.
+    fn is_undone_by(&mut self, change: MapChange) -> bool {
+        let MapChange { namespace, data } = change;
+        let right = data.is_some_and(|data| data.get(KEY).is_some_and(|roots| **roots == **self.bundle.borrow()));
+        if right {
+            self.done.insert(namespace);
+            return false;
+        }
+        self.done.remove(&namespace)
+    }
+}
+
+/// Whether the namespace is being deleted, or gone: nothing can be made in it.
+fn is_ending(error: &Error) -> bool {
+    match error {
+        Error::Status { code: 404, .. } => true,
+        Error::Status { code: 403, message, .. } => message.contains("being terminated"),
+        Error::Status { .. }
+        | Error::Config { .. }
+        | Error::Unreachable { .. }
+        | Error::Slow { .. }
+        | Error::TooLarge { .. }
+        | Error::Malformed { .. }
+        | Error::Incomplete { .. } => false,
     }
 }

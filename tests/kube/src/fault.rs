@@ -30,6 +30,7 @@ pub(crate) enum Cut {
 #[derive(Debug, Clone, Copy)]
 struct Knobs {
     delay: Duration,
+    delay_lists: Duration,
     down: bool,
     forgotten: Forgotten,
     tear: bool,
@@ -46,7 +47,14 @@ pub struct Faults {
 
 impl Faults {
     pub(crate) fn new() -> Self {
-        let knobs = Knobs { delay: Duration::ZERO, down: false, forgotten: Forgotten::Event, tear: false, silenced: 0 };
+        let knobs = Knobs {
+            delay: Duration::ZERO,
+            delay_lists: Duration::ZERO,
+            down: false,
+            forgotten: Forgotten::Event,
+            tear: false,
+            silenced: 0,
+        };
         Self { knobs: Mutex::new(knobs), cuts: watch::channel((0, None)).0, down: watch::channel(false).0 }
     }
 
@@ -57,6 +65,11 @@ impl Faults {
     /// Each answer begins so much later.
     pub fn delay(&self, delay: Duration) {
         self.with(|knobs| knobs.delay = delay);
+    }
+
+    /// Each page of a list begins so much later still.
+    pub fn delay_lists(&self, delay: Duration) {
+        self.with(|knobs| knobs.delay_lists = delay);
     }
 
     /// How a forgotten version is refused from now on.
@@ -114,8 +127,9 @@ impl Faults {
         cuts
     }
 
-    pub(crate) fn delayed(&self) -> Duration {
-        self.with(|knobs| knobs.delay)
+    /// How much later the answer to a request begins.
+    pub(crate) fn delayed(&self, is_list: bool) -> Duration {
+        self.with(|knobs| knobs.delay + if is_list { knobs.delay_lists } else { Duration::ZERO })
     }
 
     pub(crate) fn is_down(&self) -> bool {

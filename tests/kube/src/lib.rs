@@ -1,15 +1,21 @@
 //! The ground the Kubernetes suite stands on, and an API server of our own for it.
 //!
+//! `WEIR_TEST_KUBECONFIG=FILE cargo test -p weir-tests-kube` runs the suite against a real server, in namespaces `weir-test-…` of its own;
+//! cases that say so in their name need ours, and run against it all the same.
+//!
 //! The server is HTTPS, in memory, and honest about what it is: what it does, it does as a real one does; what it cannot, it refuses
 //! with a status that says so. It is no schema: it checks of an object what the suite relies on.
 //!
 //! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions; lists in pages of one
-//! snapshot; watches with bookmarks, and 410 both ways; status as a resource of its own; custom resource definitions; tokens of
-//! service accounts, their review, and RBAC. It has no selectors, no finalizers, no protobuf, no controllers: a namespace's objects go with
+//! snapshot; watches with bookmarks, and 410 both ways; the selector of a name; status as a resource of its own; custom resource
+//! definitions; tokens of service accounts, their review, and RBAC. It has no other selectors, no finalizers, no protobuf, no
+//! controllers: a namespace's objects go with
 //! it at once. It speaks HTTP/1.1, as kube-rs does. Tokens are opaque.
 
 mod access;
+mod agent;
 mod apply;
+mod control;
 mod fault;
 mod ground;
 mod heard;
@@ -23,6 +29,8 @@ mod token;
 mod verbs;
 mod watch;
 
+pub use agent::{Agent, SERVING_NAME, dial};
+pub use control::{Control, PATIENCE, Plan, eventually};
 pub use fault::{Faults, Forgotten};
 pub use ground::Ground;
 pub use heard::{Heard, quick};

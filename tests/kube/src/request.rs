@@ -125,6 +125,8 @@ pub(crate) struct Query {
     pub(crate) resource_version: Option<String>,
     pub(crate) timeout: Option<u64>,
     pub(crate) manager: Option<String>,
+    /// The name all objects of a list or a watch are to have: of the selectors of fields the only one that is known here.
+    pub(crate) name: Option<String>,
     /// Something that would change the answer and is not known here.
     pub(crate) unknown: Option<String>,
 }
@@ -135,7 +137,11 @@ impl Query {
         let pairs: HashMap<&str, String> = pairs.map(|(key, value)| (key, decoded(value))).collect();
         let text = |key: &str| pairs.get(key).filter(|value| !value.is_empty()).cloned();
         let flag = |key: &str| pairs.get(key).is_some_and(|value| value == "true" || value == "1");
-        let unknown = ["labelSelector", "fieldSelector", "dryRun", "sendInitialEvents"];
+        let unknown = ["labelSelector", "dryRun", "sendInitialEvents"];
+        let (selector, named) =
+            (text("fieldSelector"), |text: &str| text.strip_prefix("metadata.name=").map(str::to_owned));
+        let name = selector.as_deref().and_then(named);
+        let other_selector = (selector.is_some() && name.is_none()).then(|| "fieldSelector".to_owned());
         Self {
             watch: flag("watch"),
             bookmarks: flag("allowWatchBookmarks"),
@@ -145,7 +151,8 @@ impl Query {
             resource_version: text("resourceVersion"),
             timeout: text("timeoutSeconds").and_then(|seconds| seconds.parse().ok()),
             manager: text("fieldManager"),
-            unknown: unknown.iter().find(|key| text(key).is_some()).map(ToString::to_string),
+            unknown: unknown.iter().find(|key| text(key).is_some()).map(ToString::to_string).or(other_selector),
+            name,
         }
     }
 }

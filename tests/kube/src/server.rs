@@ -160,6 +160,11 @@ impl ApiServer {
         Ok(Client::try_from(config)?)
     }
 
+    /// One token is over.
+    pub fn expire_token(&self, token: &str) {
+        self.state.store().tokens.expire_one(token);
+    }
+
     /// All tokens it gave out are over.
     pub fn expire_tokens(&self) {
         self.state.store().tokens.expire();
@@ -226,7 +231,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>)
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
-    let delay = state.faults.delayed();
+    let is_list = request.method() == Method::GET
+        && Path::parse(request.uri().path()).is_some_and(|path| path.name.is_none())
+        && !Query::parse(request.uri().query().unwrap_or_default()).watch;
+    let delay = state.faults.delayed(is_list);
     if !delay.is_zero() {
         sleep(delay).await;
     }
@@ -273,7 +281,8 @@ fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result
         group: path.group.clone(),
         resource,
         namespace: if path.plural == "namespaces" { path.name.clone() } else { path.namespace.clone() },
-        name: path.name.clone(),
+        // A role that names objects lets those be listed and watched that are asked for by that name.
+        name: path.name.clone().or_else(|| query.name.clone()),
     };
     access::check(&state.store(), &user, &wish)?;
     let body = match body {

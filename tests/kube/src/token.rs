@@ -34,6 +34,13 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// A token is over.
+    pub(crate) fn expire_one(&mut self, text_of_it: &str) {
+        if let Some(token) = self.tokens.get_mut(text_of_it) {
+            token.until = Instant::now();
+        }
+    }
+
     /// All tokens are over.
     pub(crate) fn expire(&mut self) {
         for token in self.tokens.values_mut() {

@@ -30,7 +30,11 @@ pub(crate) struct Change<'r> {
 /// A list: whole, or one page of the state the first page saw.
 pub(crate) fn list(store: &mut Store, resource: &Resource, path: &Path, query: &Query) -> Result<Value, Refusal> {
     let (version, all, from) = match &query.token {
-        None => (store.version, store.list(resource, path.namespace.as_deref()), 0),
+        None => {
+            let mut all = store.list(resource, path.namespace.as_deref());
+            all.retain(|object| query.name.as_deref().is_none_or(|name| text(object, "/metadata/name") == name));
+            (store.version, all, 0)
+        }
         Some(token) => {
             let parts = token.split_once(':').and_then(|(id, from)| Some((id.parse().ok()?, from.parse().ok()?)));
             let (id, from): (u64, usize) = parts.ok_or_else(|| Refusal::bad("continue key is not valid"))?;

@@ -20,6 +20,7 @@ use crate::{
     reply::{Body, Refusal, stream},
     request::{Path, Query, Resource},
     server::State,
+    store::text,
 };
 
 /// How long a watch lasts when the client does not say.
@@ -67,6 +68,7 @@ pub(crate) fn start(
         state: state.clone(),
         resource: resource.clone(),
         namespace: path.namespace.clone(),
+        name: query.name.clone(),
         bookmarks: query.bookmarks,
         from,
         born: state.faults.silenced(),
@@ -87,6 +89,7 @@ struct Watch {
     state: Arc<State>,
     resource: Resource,
     namespace: Option<String>,
+    name: Option<String>,
     bookmarks: bool,
     from: u64,
     /// How often watches had been silenced when it began.
@@ -162,6 +165,10 @@ impl Watch {
             return Err(End::Over);
         };
         for one in happened {
+            if self.name.as_deref().is_some_and(|name| text(&one.object, "/metadata/name") != name) {
+                self.from = one.version;
+                continue;
+            }
             self.line(one.kind, &one.object).await?;
             self.from = one.version;
         }

@@ -146,11 +146,11 @@ async fn a_bookmark_spares_a_new_list_on_our_own_server() -> Result<()> {
 /// A server that is slow is waited for; one that is too slow is lost, said once, and back when it answers.
 #[tokio::test]
 async fn slow_answers_are_survived_on_our_own_server() -> Result<()> {
-    let mut scene = Scene::new(Options { answer: Duration::from_millis(500), ..quick(&[Kind::Pod]) }).await?;
+    let mut scene = Scene::new(Options { answer: Duration::from_secs(2), ..quick(&[Kind::Pod]) }).await?;
     scene.server()?.faults().delay(Duration::from_millis(100));
     scene.server()?.faults().drop_watches();
     scene.mark("d").await?;
-    scene.server()?.faults().delay(Duration::from_secs(2));
+    scene.server()?.faults().delay(Duration::from_secs(20));
     scene.server()?.faults().drop_watches();
     scene.heard.hears(&["lost Pod"]).await?;
     scene.server()?.faults().delay(Duration::ZERO);

@@ -12,7 +12,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use weir_kube::{
-    Election, ElectionOptions, TokenReviewer, conditions_apply, config_map_apply, secret_create_or_get, secret_get,
+    ConfigMaps, Election, ElectionOptions, MapChange, TokenReviewer, conditions_apply, config_map_apply,
+    secret_create_or_get, secret_get, secret_read, secret_replace,
 };
 use weir_manifest::{Kind, ObjectKey};
 use weir_model::{Namespace, TrustDomain};
@@ -58,9 +59,14 @@ async fn the_roles_suffice_for_all_that_is_done_on_our_own_server() -> Result<()
     TokenReviewer::new(control.clone(), TrustDomain::default(), vec!["istio-ca".to_owned()]).verify(&asked).await?;
     secret_create_or_get(&control, &home, "weir-ca", Secret::default()).await?;
     secret_get(&control, &home, "weir-ca").await?.context("it is there")?;
+    let (_, version) = secret_read(&control, &home, "weir-ca").await?.context("it is there")?;
+    secret_replace(&control, &home, "weir-ca", &version, BTreeMap::new()).await?;
+    let mut maps = ConfigMaps::start(control.clone(), "istio-ca-root-cert");
     for text in ["one", "two"] {
         let data = BTreeMap::from([("root-cert.pem".to_owned(), text.to_owned())]);
         config_map_apply(&control, &namespace, "istio-ca-root-cert", &data).await?;
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(30), maps.next()).await?;
+        assert_eq!(seen, MapChange { namespace: namespace.clone(), data: Some(data) });
     }
     let services = Api::<Service>::namespaced(ground.client.clone(), &name);
     things::make(&services, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).await?;

@@ -221,7 +221,12 @@ impl Topology {
         addresses.sort_unstable();
         let node = &self.nodes[spec.node];
         self.made += 1;
-        let uid = format!("00000000-0000-4000-8000-{:012}", self.made);
+        // Unlike that of any pod of another topology, whose processes are to be seen as well.
+        let digits: String = self.prefix().chars().filter(char::is_ascii_digit).collect();
+        let (last, rest) = (digits.get(digits.len().saturating_sub(8)..).unwrap_or_default(), self.made);
+        let more = digits.get(..digits.len().saturating_sub(8)).unwrap_or_default();
+        let more = more.get(more.len().saturating_sub(4)..).unwrap_or_default();
+        let uid = format!("{last:0>8}-{more:0>4}-4000-8000-{rest:012}");
         let (netns_path, link) = if spec.host_network {
             (node.netns_path.clone(), None)
         } else {

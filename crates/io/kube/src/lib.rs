@@ -1,13 +1,14 @@
 //! Kubernetes as the source of the mesh's state, and what is written back to it.
 //!
 //! In: an API server. Out: objects as they change ([`Source`]), who holds a token ([`TokenReviewer`]), who leads ([`Election`]), and
-//! small writes with deadlines. It never decides anything about the mesh.
+//! small writes with deadlines, and what becomes of them ([`ConfigMaps`]). It never decides anything about the mesh.
 
 mod connect;
 mod election;
 mod error;
 mod fetch;
 mod follow;
+mod maps;
 mod review;
 mod secret;
 mod source;
@@ -17,6 +18,7 @@ pub use connect::connect;
 pub use election::{Election, ElectionOptions, Leadership};
 pub use error::Error;
 pub use kube::Client;
+pub use maps::{ConfigMaps, MapChange};
 pub use review::TokenReviewer;
 pub use secret::{Versioned, secret_make, secret_read, secret_replace};
 pub use source::{Event, Options, Source};

@@ -319,6 +319,7 @@ where
         let last = link::is_last(&response.system_version_info);
         let mut news = self.held.take(kind, response, &self.asked);
         let done = last && link.first_answer(kind);
+        link.heard();
         if done {
             self.held.sweep(kind, &mut news.delta);
         }

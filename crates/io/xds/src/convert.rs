@@ -10,7 +10,8 @@
 //! `ip_families`, `ingress_use_waypoint`, and unknown values of `workload_type` and `app_protocol`.
 //!
 //! Our own extensions: `weir.dev/incarnation`, the pod's uid, and `weir.dev/unsupported`, the reason the model has; both
-//! hold a `google.protobuf.StringValue`.
+//! hold a `google.protobuf.StringValue`. Whatever has such a reason is sent with a waypoint that does not exist, so that an agent which
+//! does not know the extension refuses it too, by its address and by its services'.
 
 mod policy;
 mod service;
@@ -22,8 +23,9 @@ use std::{fmt::Display, net::IpAddr, sync::Arc};
 
 use prost::Message;
 use weir_model::{Port, Service, Workload, canonical_ip};
+use weir_world::HBONE_PORT;
 
-use crate::proto;
+use crate::{proto, request::cut};
 
 pub(crate) use policy::{policy_from, policy_to};
 pub(crate) use service::{alias, service_to};
@@ -204,11 +206,24 @@ impl Beyond {
             return said;
         }
         let found = format!("this version does not know {}", self.0.join(", "));
-        Some(match said {
-            Some(said) => format!("{said}; {found}").into(),
-            None => found.into(),
-        })
+        let reason = said.map_or(found.clone(), |said| format!("{said}; {found}"));
+        Some(cut(reason, MAX_LABEL).into())
     }
+}
+
+/// The waypoint of what is not reached: one that nobody has, under a name nobody can have (RFC 6761 §6.4).
+fn nowhere() -> proto::GatewayAddress {
+    let (namespace, hostname) = ("weir-system".to_owned(), "unsupported.invalid".to_owned());
+    proto::GatewayAddress {
+        hostname: Some(proto::NamespacedHostname { namespace, hostname }),
+        hbone_mtls_port: HBONE_PORT.into(),
+    }
+}
+
+/// Whether a waypoint is asked for, other than to say what an extension says better.
+fn asks_for_waypoint(waypoint: Option<&proto::GatewayAddress>, extensions: &[proto::Extension]) -> bool {
+    let said = extensions.iter().any(|extension| extension.name == UNSUPPORTED);
+    waypoint.is_some_and(|waypoint| !(said && *waypoint == nowhere()))
 }
 
 /// What our own extensions say.
@@ -246,8 +261,7 @@ fn extensions(
 /// One of our extensions.
 fn extension(name: &str, text: &str) -> proto::Extension {
     // What is longer than its reader takes is cut: a reason stays one, and no pod's uid is as long.
-    let end = (0..=text.len().min(MAX_LABEL)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    let value = text[..end].to_owned().encode_to_vec();
+    let value = cut(text.to_owned(), MAX_LABEL).encode_to_vec();
     let config = prost_types::Any { type_url: STRING_VALUE.to_owned(), value };
     proto::Extension { name: name.to_owned(), config: Some(config) }
 }

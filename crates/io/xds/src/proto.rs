@@ -9,8 +9,9 @@ pub(crate) use discovery::{
 };
 pub(crate) use security::{Action, Authorization, Scope};
 pub(crate) use workload::{
-    Address, AddressType, AppProtocol, Extension, HealthPolicy, LoadBalancing, Locality, Mode, NetworkAddress,
-    NetworkMode, Port, PortList, Service, TunnelProtocol, Visibility, Workload, WorkloadStatus, WorkloadType,
+    Address, AddressType, AppProtocol, Extension, GatewayAddress, HealthPolicy, LoadBalancing, Locality, Mode,
+    NamespacedHostname, NetworkAddress, NetworkMode, Port, PortList, Service, TunnelProtocol, Visibility, Workload,
+    WorkloadStatus, WorkloadType,
 };
 #[cfg(test)]
-pub(crate) use workload::{ApplicationTunnel, GatewayAddress, WeightedWaypoint};
+pub(crate) use workload::{ApplicationTunnel, WeightedWaypoint};

@@ -137,7 +137,8 @@ impl Request {
     /// # Errors
     /// When it is beyond a bound, or asks for something else.
     pub(crate) fn read(wire: proto::DeltaDiscoveryRequest) -> Result<Self, RequestError> {
-        let kind = Kind::of(&wire.type_url).ok_or_else(|| RequestError::Type(cut(wire.type_url.clone())))?;
+        let kind =
+            Kind::of(&wire.type_url).ok_or_else(|| RequestError::Type(cut(wire.type_url.clone(), MAX_REASON_BYTES)))?;
         let count = wire.resource_names_subscribe.len() + wire.resource_names_unsubscribe.len();
         if count > MAX_NAMES_PER_REQUEST {
             return Err(RequestError::Names { count });
@@ -156,7 +157,7 @@ impl Request {
                 versions.push((name, entry.version.parse().ok()));
             }
         }
-        let error = wire.error_detail.map(|status| cut(status.message));
+        let error = wire.error_detail.map(|status| cut(status.message, MAX_REASON_BYTES));
         Ok(Self {
             kind,
             node: wire.node.map(Node::from_wire).transpose()?,
@@ -178,9 +179,8 @@ fn bounded(name: String) -> Result<String, RequestError> {
     if (1..=MAX_NAME_BYTES).contains(&len) { Ok(name) } else { Err(RequestError::Name { len }) }
 }
 
-/// The beginning of a text that is kept.
-pub(crate) fn cut(mut text: String) -> String {
-    let end = (0..=text.len().min(MAX_REASON_BYTES)).rev().find(|at| text.is_char_boundary(*at));
-    text.truncate(end.unwrap_or_default());
+/// The beginning of a text, of so many bytes at most.
+pub(crate) fn cut(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
     text
 }

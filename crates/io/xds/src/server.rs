@@ -264,7 +264,15 @@ impl Discovery {
 
     /// Who is connected, in the order they came.
     pub fn reports(&self) -> Vec<Report> {
-        self.shared.reports().values().cloned().collect()
+        let now = Kind::ALL.map(|kind| self.shared.store.read(kind).table.now());
+        let mut reports: Vec<Report> = self.shared.reports().values().cloned().collect();
+        for report in &mut reports {
+            for (standing, now) in report.standing.iter_mut().zip(now) {
+                // A session that waits does not write down what it waits with.
+                standing.pending |= standing.wildcard && standing.seen < now;
+            }
+        }
+        reports
     }
 
     /// Opens a stream.
@@ -311,6 +319,11 @@ impl Entry {
         };
         shared.reports().insert(stream, report);
         Self { shared, stream, _permit: permit }
+    }
+
+    /// How the report calls it.
+    pub(crate) fn label(&self) -> Option<String> {
+        self.shared.reports().get(&self.stream).map(|report| report.label.clone())
     }
 
     /// Changes the report.

@@ -23,6 +23,8 @@ pub(crate) struct Session {
     requests: Streaming<DeltaDiscoveryRequest>,
     extensions: http::Extensions,
     entry: Entry,
+    /// How reports call it, once it said who it is.
+    label: String,
     changes: watch::Receiver<u64>,
     /// When it must have said who it is.
     introduce_by: Instant,
@@ -64,6 +66,7 @@ impl Session {
             requests,
             extensions,
             entry,
+            label: String::new(),
             changes,
             introduce_by,
             subscriptions: None,
@@ -136,22 +139,24 @@ impl Session {
         let kind = request.kind;
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(()) };
         let subscription = &mut subscriptions[kind.index()];
-        let table = &self.shared.store.read(kind).table;
-        let settled = subscription.request(table, request);
-        let (in_flight, owes) = (subscription.in_flight(), subscription.owes());
-        let standing = subscription.standing(table);
-        let (pending, more) = (standing.pending, self.more[kind.index()]);
+        let timed = self.shared.store.read(kind);
+        let settled = subscription.request(&timed.table, request);
+        let standing = subscription.standing(&timed.table);
+        drop(timed);
+        let (pending, more) = (standing.pending, self.more.contains(&true));
+        // Of either kind: one may have waited for the other.
+        let owes = subscriptions.iter().any(Subscription::owes);
         let settled = settled.map_err(|error| self.refuse(Status::resource_exhausted(error.to_string())))?;
         match settled {
             Settled::Ack => self.shared.stats.acked(kind),
             Settled::Nack => {
                 let why = standing.nacked.as_ref().map_or("", |(_, why)| why);
-                tracing::warn!(%kind, why, "a subscriber did not take a response");
+                tracing::warn!(%kind, subscriber = %self.label, why, "a response was not taken");
                 self.shared.stats.nacked(kind);
             }
             Settled::Nothing => {}
         }
-        if !in_flight {
+        if !standing.in_flight {
             self.answer_by[kind.index()] = None;
         }
         self.entry.write(|report| report.standing[kind.index()] = standing);
@@ -168,7 +173,7 @@ impl Session {
     }
 
     /// Asks who it is, as its first request must say.
-    fn introduce(&self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
+    fn introduce(&mut self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
         let missing = || self.refuse(Status::invalid_argument("the first request names no node"));
         let node = node.ok_or_else(missing)?;
         let subscriber = (self.shared.admit)(&self.extensions, node).map_err(|refused| {
@@ -182,6 +187,7 @@ impl Session {
             report.id.clone_from(&node.id);
             report.node.clone_from(&subscriber.node);
         });
+        self.label = subscriber.label;
         Ok(Kind::ALL.map(|kind| Subscription::new(kind, subscriber.node.clone())))
     }
 
@@ -190,6 +196,9 @@ impl Session {
         let Some(subscriptions) = &mut self.subscriptions else { return Ok(None) };
         for step in 0..Kind::ALL.len() {
             let at = (self.turn + step) % Kind::ALL.len();
+            if waits(Kind::ALL[at], subscriptions) {
+                continue;
+            }
             let subscription = &mut subscriptions[at];
             let timed = self.shared.store.read(Kind::ALL[at]);
             let seen = subscription.seen();
@@ -237,9 +246,28 @@ impl Session {
         Ok(())
     }
 
-    /// Counts a stream that is ended by us.
+    /// Counts a stream that is ended by us, and says whose.
     fn refuse(&self, status: Status) -> Status {
         self.shared.stats.refuse();
+        // One that was refused before it said who it is has proven it all the same, or not.
+        let who = self.entry.label().filter(|label| !label.is_empty()).unwrap_or_else(|| {
+            match (self.shared.admit)(&self.extensions, &Node::default()) {
+                Ok(subscriber) => subscriber.label,
+                Err(refused) => refused.to_string(),
+            }
+        });
+        tracing::warn!(subscriber = who, code = ?status.code(), reason = status.message(), "a subscriber was refused");
         status
+    }
+}
+
+/// Whether the kind's first answer waits for that of another. ztunnel takes itself for ready at the first response of each kind, and
+/// sends in the clear to addresses it does not know: policies come when all parts of the addresses are under way.
+fn waits(kind: Kind, subscriptions: &[Subscription; 2]) -> bool {
+    match kind {
+        Kind::Address => false,
+        Kind::Authorization => {
+            subscriptions[kind.index()].is_beginning() && subscriptions[Kind::Address.index()].is_beginning()
+        }
     }
 }

@@ -57,6 +57,8 @@ pub struct Standing {
     pub in_flight: bool,
     /// Whether something is to be sent after that.
     pub pending: bool,
+    /// The number of the last change that was looked at.
+    pub seen: u64,
 }
 
 /// Who takes everything, and how far it is.
@@ -74,6 +76,8 @@ pub(crate) struct Subscription {
     kind: Kind,
     node: Option<NodeName>,
     begun: bool,
+    /// Whether the first answer is not complete.
+    beginning: bool,
     wildcard: Option<Scan>,
     asked: HashSet<Arc<str>>,
     /// How many of them mean each address.
@@ -104,6 +108,7 @@ impl Subscription {
             kind,
             node,
             begun: false,
+            beginning: false,
             wildcard: None,
             asked: HashSet::default(),
             addresses: HashMap::default(),
@@ -135,6 +140,7 @@ impl Subscription {
                 self.take_no_more_than_asked(table);
             }
         } else {
+            self.beginning = true;
             let nothing = request.subscribe.is_empty() && request.unsubscribe.is_empty();
             if (on && !off) || nothing {
                 self.held = request.versions.into_iter().map(|(name, version)| (name.into(), version)).collect();
@@ -181,7 +187,9 @@ impl Subscription {
         self.owed = false;
         self.responses += 1;
         let nonce = self.responses.to_string();
-        let more = if self.pending(table) { MORE.to_string() } else { String::new() };
+        let pending = self.pending(table);
+        self.beginning &= pending;
+        let more = if pending { MORE.to_string() } else { String::new() };
         let version = format!("{}{more}", table.now());
         self.in_flight = Some(nonce.clone());
         self.standing.sent = Some((nonce.clone(), version.clone()));
@@ -194,15 +202,15 @@ impl Subscription {
         self.owed
     }
 
-    /// Whether a response waits for its answer.
-    pub(crate) fn in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
     /// The last change it has looked at; nothing while it is owed an answer, which is no push of a change.
     pub(crate) fn seen(&self) -> Option<u64> {
         let first = self.owed || self.wildcard.as_ref().is_some_and(|scan| scan.initial);
         (!first).then_some(self.cursor)
+    }
+
+    /// Whether it asked, and parts of the first answer are still to be sent.
+    pub(crate) fn is_beginning(&self) -> bool {
+        self.beginning
     }
 
     /// How it stands.
@@ -211,7 +219,8 @@ impl Subscription {
             wildcard: self.wildcard.is_some(),
             subscribed: self.asked.len(),
             in_flight: self.in_flight.is_some(),
-            pending: self.owed || self.pending(table) || self.cursor < table.now(),
+            pending: self.owed || self.pending(table),
+            seen: self.cursor,
             ..self.standing.clone()
         }
     }

@@ -443,6 +443,8 @@ async fn a_slow_subscriber_is_sent_the_last_of_all_changes() {
         let ip = format!("10.1.{}.{}", change / 250, change % 250);
         served.store.apply(&delta(vec![workload("b", &[&ip], &[])], vec![], vec![]));
     }
+    let standing = served.discovery.reports()[0].standing[0].clone();
+    assert!(standing.in_flight && standing.pending && standing.wildcard, "{standing:?}");
     raw.send(ack(&all)).await;
     let last = raw.receive().await.unwrap().unwrap();
     assert_eq!(last.resources.len(), 1, "a thousand changes of one pod are one");
@@ -455,6 +457,24 @@ async fn a_slow_subscriber_is_sent_the_last_of_all_changes() {
     })
     .await;
     assert_eq!(served.discovery.stats().pushes(Kind::Address), 2);
+}
+
+#[tokio::test]
+async fn policies_come_when_all_parts_of_the_addresses_are_under_way() {
+    let limits = Limits { response_bytes: 1, ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    served.store.apply(&shop());
+    let mut raw = Raw::open(channel(served.address).await, first()).await.unwrap();
+    let policies = Kind::Authorization.type_url().to_owned();
+    raw.send(DeltaDiscoveryRequest { type_url: policies.clone(), ..plain() }).await;
+    let mut types = Vec::new();
+    for _ in 0..4 {
+        let response = raw.receive().await.unwrap().unwrap();
+        raw.send(DeltaDiscoveryRequest { type_url: response.type_url.clone(), ..ack(&response) }).await;
+        types.push(response.type_url);
+    }
+    let addresses = || Kind::Address.type_url().to_owned();
+    assert_eq!(types, [addresses(), addresses(), addresses(), policies]);
 }
 
 #[tokio::test]
@@ -498,13 +518,14 @@ async fn what_is_asked_for_comes_at_once_whatever_the_pace() {
 #[tokio::test]
 async fn a_stream_is_ended_that_does_not_say_who_it_is_or_does_not_answer() {
     let brief = Duration::from_millis(50);
-    let limits = Limits { introduction: brief, answer: brief, ..Limits::default() };
+    let limits = Limits { answer: brief, ..Limits::default() };
     let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
-    let channel = channel(served.address).await;
-    let mut silent = Raw::open(channel.clone(), first()).await.unwrap();
+    let mut silent = Raw::open(channel(served.address).await, first()).await.unwrap();
     let status = silent.end().await;
     assert!(status.code() == Code::DeadlineExceeded && status.message().contains("not answered"), "{status}");
-    let mut grpc = Grpc::new(channel);
+    let limits = Limits { introduction: brief, ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    let mut grpc = Grpc::new(channel(served.address).await);
     grpc.ready().await.unwrap();
     let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
     let nothing = Request::new(tokio_stream::pending());

@@ -66,7 +66,7 @@ fn join(path: &str, key: &str) -> String {
     let word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     match (path.is_empty(), word) {
         (true, true) => key.to_owned(),
-        (false, true) => format!("{path}.{key}"),
+        (false, true) => [path, ".", key].concat(),
         (_, false) => format!("{path}[{key:?}]"),
     }
 }

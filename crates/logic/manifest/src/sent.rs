@@ -160,6 +160,10 @@ impl Sent {
         if let Some(fields) = &fields {
             declared(&mut reader, fields, kind);
         }
+        if kind.is_namespaced() && self.metadata("namespace").is_none() {
+            let cause = Cause::Missing { expected: "the object's namespace, which a server always says" };
+            reader.fail_at("metadata.namespace".to_owned(), 0, cause);
+        }
         if kind.is_custom() {
             let whole = fields.as_ref().filter(|_| reader.errors.is_empty() && self.tree.cut.is_none());
             if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind) {

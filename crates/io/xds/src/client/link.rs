@@ -137,9 +137,12 @@ impl Link {
     pub(super) fn first_answer(&mut self, kind: Kind) -> bool {
         let before = self.missing.len();
         self.missing.retain(|missing| *missing != kind);
-        // Each answer on the way shows that somebody is there.
-        self.answer_by = (!self.is_synced()).then(|| Instant::now() + PATIENCE);
         self.missing.len() < before
+    }
+
+    /// Somebody is there: the first answers have some more time, once they have come nothing has to.
+    pub(super) fn heard(&mut self) {
+        self.answer_by = (!self.is_synced()).then(|| Instant::now() + PATIENCE);
     }
 
     /// Whether all first answers are complete.

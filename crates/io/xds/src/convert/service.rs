@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir_model::{AppProtocol, HealthPolicy, Network, Port, Service, ServiceName, ServicePort, canonical_ip};
 
-use super::{Beyond, ConvertError, Named, UNSUPPORTED, extension, extensions, octets};
+use super::{Beyond, ConvertError, Named, UNSUPPORTED, asks_for_waypoint, extension, extensions, nowhere, octets};
 use crate::proto;
 
 /// The service as it is sent.
@@ -22,6 +22,7 @@ pub(crate) fn service_to(service: &Service) -> proto::Service {
         ports: service.ports.iter().map(port_to).collect(),
         load_balancing: health_policy
             .map(|policy| proto::LoadBalancing { mode: proto::Mode::Unspecified.into(), health_policy: policy.into() }),
+        waypoint: service.unsupported.as_ref().map(|_| nowhere()),
         extensions: service.unsupported.iter().map(|reason| extension(UNSUPPORTED, reason)).collect(),
         ..proto::Service::default()
     }
@@ -51,7 +52,7 @@ fn port_to(port: &ServicePort) -> proto::Port {
 /// The service in a message.
 pub(super) fn service_from(resource: Named<'_>, wire: proto::Service) -> Result<Service, ConvertError> {
     let mut beyond = Beyond::default();
-    beyond.note(wire.waypoint.is_some(), "waypoint");
+    beyond.note(asks_for_waypoint(wire.waypoint.as_ref(), &wire.extensions), "waypoint");
     beyond.note(!wire.weighted_waypoints.is_empty(), "weighted_waypoints");
     match beyond.known(wire.visibility, "visibility") {
         proto::Visibility::Public => {}

@@ -184,6 +184,38 @@ fn what_is_left_out_has_its_default_and_a_mapped_address_is_the_ipv4_address() {
 }
 
 #[test]
+fn what_is_not_reached_is_not_reached_by_an_agent_of_another_make_either() {
+    let reason = Some("it wants a waypoint".into());
+    let sent = workload_to(&Workload { unsupported: reason.clone(), ..workload("web", &["10.0.0.7"], &[]) });
+    assert!(sent.waypoint.is_some());
+    let sent = service_to(&Service { unsupported: reason, ..service("shop", &["10.96.0.7"]) });
+    assert!(sent.waypoint.is_some());
+    let both = "it wants a waypoint; this version does not know waypoint";
+    let cases: [(Change<proto::Service>, &str); 3] = [
+        // Without the extension that says why, it is a waypoint like any other.
+        (|wire| wire.extensions.clear(), "this version does not know waypoint"),
+        (|wire| wire.waypoint = Some(GatewayAddress::default()), both),
+        (|_| {}, "it wants a waypoint"),
+    ];
+    for (change, want) in cases {
+        let mut wire = sent.clone();
+        change(&mut wire);
+        let read = service::service_from(Named("shop"), wire).unwrap();
+        assert_eq!(read.unsupported.as_deref(), Some(want));
+    }
+    assert_eq!(service_to(&service("shop", &["10.96.0.7"])).waypoint, None);
+}
+
+#[test]
+fn a_reason_is_bounded_however_much_is_beyond_this_version() {
+    let many = |wire: &mut proto::Workload| {
+        wire.extensions = vec![proto::Extension { name: "é".repeat(100), config: None }; 1000];
+    };
+    let read = Address::Workload(Box::new(Workload { uid: "web".parse().unwrap(), ..read_workload(many).unwrap() }));
+    assert_eq!(Address::decode("web", &read.encode()), Ok(read));
+}
+
+#[test]
 fn a_resource_is_called_as_it_calls_itself() {
     let sent = Address::Workload(Box::new(workload("web", &["10.0.0.7"], &[])));
     let error = Address::decode("another", &sent.encode()).unwrap_err().to_string();

@@ -5,7 +5,10 @@ use weir_model::{
     canonical_ip,
 };
 
-use super::{Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, extension, extensions, octets, service::pair_from};
+use super::{
+    Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, asks_for_waypoint, extension, extensions, nowhere, octets,
+    service::pair_from,
+};
 use crate::proto;
 
 /// The service account that is left out on the wire. `istio.workload.Workload.service_account`.
@@ -35,6 +38,7 @@ pub(crate) fn workload_to(workload: &Workload) -> proto::Workload {
         .into(),
         trust_domain: text(own_domain, workload.trust_domain.as_str()),
         service_account: text(own_account, workload.service_account.as_str()),
+        waypoint: workload.unsupported.as_ref().map(|_| nowhere()),
         node: workload.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         canonical_name: workload.canonical_name.to_string(),
         canonical_revision: text(&*workload.canonical_revision != DEFAULT_REVISION, &workload.canonical_revision),
@@ -92,7 +96,7 @@ struct Features {
 
 impl Features {
     fn read(wire: &proto::Workload, beyond: &mut Beyond) -> Self {
-        beyond.note(wire.waypoint.is_some(), "waypoint");
+        beyond.note(asks_for_waypoint(wire.waypoint.as_ref(), &wire.extensions), "waypoint");
         beyond.note(wire.network_gateway.is_some(), "network_gateway");
         beyond.note(wire.native_tunnel, "native_tunnel");
         let tunnelled = wire.application_tunnel.as_ref().is_some_and(|tunnel| tunnel.protocol != 0);

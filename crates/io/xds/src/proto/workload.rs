@@ -147,11 +147,22 @@ pub(crate) struct Locality {
     pub(crate) subzone: String,
 }
 
-/// `GatewayAddress`, as far as it must be seen that there is one.
+/// `GatewayAddress`, as far as it must be seen that there is one: one given by its address has no host name here.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct GatewayAddress {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) hostname: Option<NamespacedHostname>,
     #[prost(uint32, tag = "3")]
     pub(crate) hbone_mtls_port: u32,
+}
+
+/// `NamespacedHostname`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NamespacedHostname {
+    #[prost(string, tag = "1")]
+    pub(crate) namespace: String,
+    #[prost(string, tag = "2")]
+    pub(crate) hostname: String,
 }
 
 /// `WeightedWaypoint`, as far as it must be seen that there is one.

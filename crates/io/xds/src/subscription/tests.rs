@@ -264,7 +264,7 @@ fn an_answer_with_another_nonce_settles_nothing_and_a_refusal_is_kept_by_its_beg
     peer.ask(|_| {});
     peer.pull();
     assert_eq!(peer.ask(|wire| wire.response_nonce = "77".to_owned()), Settled::Nothing);
-    assert!(peer.view.in_flight());
+    assert!(peer.view.standing(&peer.table).in_flight);
     let nonce = peer.nonce.clone();
     let refused = peer.ask(|wire| {
         wire.response_nonce = nonce.clone();

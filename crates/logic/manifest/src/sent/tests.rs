@@ -121,8 +121,10 @@ fn a_policy_covers_whom_it_selects_and_in_doubt_its_whole_namespace() {
         "spec": {"selector": {"matchLabels": {"app": "ui"}}}});
     let Ok(Object::Policy(newer)) = sent(&newer).read(Kind::PeerAuthentication, &source()) else { panic!("refused") };
     assert_eq!(newer.selector, None);
-    let nameless = json!({"metadata": {"namespace": "todo"}, "spec": {}});
-    assert!(sent(&nameless).read(Kind::PeerAuthentication, &source()).is_err());
+    for metadata in [json!({"namespace": "todo"}), json!({"name": "p"})] {
+        let nameless = json!({"metadata": metadata, "spec": {}});
+        assert!(sent(&nameless).read(Kind::PeerAuthentication, &source()).is_err(), "{nameless}");
+    }
 }
 
 #[test]
