@@ -63,5 +63,5 @@ async fn an_agent_gets_the_identities_of_its_nodes_pods() -> Result<()> {
     openssl(&["x509", "-in", &leaf, "-noout", "-checkend", "3500"])?;
     assert!(openssl(&["x509", "-in", &leaf, "-noout", "-checkend", "3700"]).is_err(), "longer than asked for");
     control.stop().await?;
-    scene.clean().await
+    scene.clean(()).await
 }

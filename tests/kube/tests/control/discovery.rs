@@ -20,7 +20,7 @@ async fn what_is_made_changed_and_deleted_reaches_an_agent() -> Result<()> {
     assert_eq!(agent.workloads[&before].addresses.len(), 2, "both families");
     assert_eq!(&*agent.workloads[&before].locality.zone, "z1");
 
-    scene.pod("after", "app", 2, &["fd00:1::2"]).await?;
+    scene.pod("after", "app", 2, &["10.1.0.2", "fd00:1::2"]).await?;
     scene.service("shop", "app").await?;
     let (after, shop) = (scene.uid("after"), scene.host("shop"));
     let behind = |agent: &weir_tests_kube::Agent, uid: &str| {
@@ -63,7 +63,7 @@ async fn what_is_made_changed_and_deleted_reaches_an_agent() -> Result<()> {
     agent.until("deleted", |agent| !agent.workloads.contains_key(&before)).await?;
     assert!(agent.workloads.contains_key(&after));
     control.stop().await?;
-    scene.clean().await
+    scene.clean(()).await
 }
 
 /// An agent that returns with what it knows is told nothing, by the same process and by the next.
@@ -117,5 +117,5 @@ async fn who_returns_is_told_only_what_changed() -> Result<()> {
     assert_eq!(changes, ["2 changes"], "{:?}", &everything.heard[from..]);
     assert!(!everything.workloads.contains_key(&scene.uid("p3")));
     assert!(everything.workloads.contains_key(&scene.uid("p4x")));
-    scene.clean().await
+    scene.clean(control).await
 }

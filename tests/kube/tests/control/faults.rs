@@ -1,6 +1,6 @@
 //! What fails around a control plane: its API server, clocks, disks. Every case runs against our own server: no real one can be told to do this.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -49,9 +49,8 @@ async fn an_api_server_that_goes_and_comes_back_costs_nothing() -> Result<()> {
         .await?;
         control.says(&["cannot be followed now", "Pod"]).await?;
         // Nobody can say who asks: that is not the asker's fault.
-        let csr = "garbage";
-        let refused = wire::create(&stranger, csr, None).await.err().context("nobody was asked")?;
-        assert!(matches!(refused.code(), Code::Unavailable | Code::InvalidArgument), "{refused:?}");
+        let refused = wire::create(&stranger, "", None).await.err().context("nobody was asked")?;
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         assert_eq!(control.readiness().await, Some(200), "what it has it serves");
         if forgets {
             server.compact();
@@ -151,7 +150,10 @@ async fn a_full_disk_is_said_and_leaves_nothing_half() -> Result<()> {
     let script = "mount -t tmpfs -o size=4k,nr_inodes=64 tmpfs \"$0\" && \"$@\"; echo \"ended with $?\"; ls -A \"$0/ca\"; \
         mount -o remount,size=1m \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(&disk);
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", script]).arg(&disk);
     command.arg(program.get_program()).args(program.get_args()).env_remove("RUST_LOG").env_remove("KUBECONFIG");
     let mut control = Control::run(plan, command, scene.folder.path())?;
     control.ready().await?;

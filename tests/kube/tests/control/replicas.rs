@@ -82,7 +82,7 @@ async fn two_that_start_at_once_have_one_root_and_one_writer() -> Result<()> {
     things::delete(&maps, ROOTS).await?;
     scene.has_roots(&later, &roots).await?;
     assert!(began.elapsed() < Duration::from_secs(20), "only after {:?}", began.elapsed());
-    scene.clean().await
+    scene.clean(both).await
 }
 
 /// The other takes over from one that is killed; an agent that changes between them is told nothing it knows.
