@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -124,14 +124,14 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
 async fn wait(stop: &Stop, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        // When all is to stop, tasks end as they should.
-        biased;
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
         () = stopped(stop) => Ok(()),
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the control plane")??;
-            bail!("a part of the control plane ended")
+            // When all is to stop, tasks end as they should, and the first may be seen before the wish is.
+            ensure!(*stop.borrow(), "a part of the control plane ended");
+            Ok(())
         }
     }
 }

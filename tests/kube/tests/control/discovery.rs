@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use serde_json::json;
-use weir_model::{Health, Tunnel};
+use weir_manifest::Kind;
+use weir_model::{Health, PolicyScope, Tunnel};
 use weir_tests_kube::{eventually, things};
 use weir_xds::Mode;
 
@@ -117,5 +118,38 @@ async fn who_returns_is_told_only_what_changed() -> Result<()> {
     assert_eq!(changes, ["2 changes"], "{:?}", &everything.heard[from..]);
     assert!(!everything.workloads.contains_key(&scene.uid("p3")));
     assert!(everything.workloads.contains_key(&scene.uid("p4x")));
+    scene.clean(control).await
+}
+
+/// Kinds that are not installed are no failure; what they bring later reaches agents as well.
+#[tokio::test]
+async fn policies_reach_agents_also_when_their_kind_comes_later() -> Result<()> {
+    let scene = Scene::without_definitions().await?;
+    scene.pod("p", "app", 1, &["10.1.0.1", "fd00:1::1"]).await?;
+    let control = scene.control(&[]).await?;
+    let mut agent = scene.agent(1, &control, Mode::Wildcard).await?;
+    agent.synced().await?;
+    let kind = Kind::AuthorizationPolicy;
+    things::define(&scene.client(), kind).await?;
+    let policies = things::custom(&scene.client(), kind, &scene.space);
+    let (whole, some, uid) = (format!("{}/whole", scene.space), format!("{}/some", scene.space), scene.uid("p"));
+    for (name, spec) in [("whole", json!({})), ("some", json!({"selector": {"matchLabels": {"app": "app"}}}))] {
+        let metadata = json!({"name": name});
+        let object =
+            json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "metadata": metadata, "spec": spec});
+        things::make(&policies, object).await?;
+    }
+    agent
+        .until("both policies", |agent| {
+            let named: Vec<_> = agent.workloads[&uid].policies.iter().map(ToString::to_string).collect();
+            let scopes = [&whole, &some].map(|name| agent.policies.get(name).map(|policy| policy.scope));
+            scopes == [Some(PolicyScope::Namespace), Some(PolicyScope::Workloads)] && named == [some.as_str()]
+        })
+        .await?;
+    things::delete(&policies, "some").await?;
+    agent
+        .until("one is gone", |agent| !agent.policies.contains_key(&some) && agent.workloads[&uid].policies.is_empty())
+        .await?;
+    assert!(agent.policies.contains_key(&whole));
     scene.clean(control).await
 }

@@ -48,11 +48,17 @@ impl Scene {
 
     /// On a server of our own, under the roles that are deployed.
     pub(crate) async fn own() -> Result<Self> {
+        let scene = Self::without_definitions().await?;
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_custom()) {
+            things::define(&scene.ground.client, kind).await?;
+        }
+        Ok(scene)
+    }
+
+    /// The same, where nobody has installed the kinds of Istio.
+    pub(crate) async fn without_definitions() -> Result<Self> {
         let ground = Ground::own().await?;
         deploy(&ground.client).await?;
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_custom()) {
-            things::define(&ground.client, kind).await?;
-        }
         let token = things::token(&ground.client, "weir-system", "weir-control", "", None).await?;
         let kubeconfig = ground.server.as_ref().context("it is ours")?.kubeconfig();
         let mut file: Value = serde_json::from_slice(&fs::read(&kubeconfig)?)?;
