@@ -1,9 +1,15 @@
 //! Which pods of this node are caught: follows the mesh, and what became of pods' network namespaces.
 
+mod candidate;
+
+pub(crate) use candidate::Places;
+
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -13,24 +19,109 @@ use tokio::{
     time::timeout,
 };
 use weir_ebpf_loader::{Capture, Redirect};
-use weir_model::{Enrolment, LocalPod, Workload, WorkloadUid};
-use weir_net::NetnsId;
+use weir_model::{Enrolment, WorkloadUid};
+use weir_net::{NetnsError, NetnsId};
 use weir_world::World;
 
-mod state;
+use candidate::Candidate;
 
 use crate::{
     listeners,
-    namespaces::{Authority, Found, Namespaces, same},
+    namespaces::{Authority, same},
     pod::{Pod, ROUTING, Stage},
-    proc::{Look, Wanted},
     routed::{Routed, find},
     worker::{Order, Shared},
 };
-pub(crate) use state::{EnrolError, PodState, States};
 
 /// How long a worker may take to begin with a pod.
 const BEGIN: Duration = Duration::from_secs(5);
+
+/// Why a pod cannot be caught now; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    /// Nothing says where its namespace is.
+    #[error(
+        "nobody knows its network namespace: neither the annotation weir.dev/netns nor the CNI plugin says it, and no process of the pod is found"
+    )]
+    NoNetns,
+    /// ZDS has not sent it yet.
+    #[error("ZDS has not sent its network namespace yet")]
+    NotSent,
+    /// Neither the mesh nor the finder of its namespace knows an address of it.
+    #[error("its addresses are not known yet")]
+    NoAddresses,
+    /// A namespace that is no pod's.
+    #[error("{0} is the node's own network namespace")]
+    Nodes(PathBuf),
+    /// A namespace that is another pod's.
+    #[error("{netns} is the network namespace of {of}")]
+    Taken { netns: PathBuf, of: WorkloadUid },
+    /// The namespace cannot be opened.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The mesh does not know it (yet).
+    #[error("the workload is not in the mesh")]
+    NoWorkload,
+    /// It has no certificate.
+    #[error("no certificate")]
+    Certificate(#[source] weir_identity::Error),
+    /// A listener could not be opened inside.
+    #[error("a listener in the pod")]
+    Listen(#[source] io::Error),
+    /// Rule, route or setting could not be put in place inside.
+    #[error("the routing of the pod")]
+    Routing(#[source] weir_netlink::NetlinkError),
+    /// It could not be noted beside the pins.
+    #[error("the note that the pod has our routing")]
+    Note(#[source] io::Error),
+    /// The kernel programs refused it.
+    #[error("the kernel programs")]
+    Capture(#[source] weir_ebpf_loader::Error),
+    /// A worker is stuck or gone.
+    #[error("worker {0} did not begin")]
+    Worker(usize),
+}
+
+/// What is known of a local pod, for people.
+#[derive(Debug, Clone)]
+pub(crate) enum PodState {
+    /// Caught.
+    Enrolled { cookie: u64, netns: PathBuf, id: NetnsId },
+    /// To be caught, and why it is not.
+    Failing(String),
+    /// No longer caught; so many connections go on.
+    Leaving(usize),
+    /// Not to be caught, and why; `metadata.uid` of the pod that this is true of.
+    Outside { why: Enrolment, incarnation: Arc<str> },
+    /// The mesh wants it caught, but ZDS decides, and does not.
+    NotSent,
+}
+
+/// The states of all local pods; read by the admin server, waited for by the CNI plugin's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct States(Arc<watch::Sender<BTreeMap<String, PodState>>>);
+
+impl States {
+    /// All of them, by workload.
+    pub(crate) fn all(&self) -> BTreeMap<String, PodState> {
+        self.0.borrow().clone()
+    }
+
+    /// All of them, by workload, and each time they are looked at anew.
+    pub(crate) fn follow(&self) -> watch::Receiver<BTreeMap<String, PodState>> {
+        self.0.subscribe()
+    }
+
+    /// How many follow them now.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.0.receiver_count()
+    }
+
+    pub(crate) fn replace(&self, states: BTreeMap<String, PodState>) {
+        self.0.send_replace(states);
+    }
+}
 
 struct Enrolled {
     pod: Arc<Pod>,
@@ -52,49 +143,6 @@ pub(crate) struct Enroller {
     routed: Routed,
     states: States,
     places: Places,
-}
-
-/// What finds pods' namespaces.
-pub(crate) struct Places {
-    /// What is known of them.
-    pub(crate) namespaces: Namespaces,
-    /// Who looks for those that nobody tells.
-    pub(crate) look: Look,
-    /// Namespaces that are no pod's, whoever says so.
-    pub(crate) own: Vec<NetnsId>,
-}
-
-/// A pod that is to be caught: what the mesh knows of it, and where it is.
-struct Candidate<'w> {
-    pod: &'w LocalPod,
-    workload: Option<Arc<Workload>>,
-    found: Option<Found>,
-}
-
-impl<'w> Candidate<'w> {
-    fn incarnation(workload: Option<&Arc<Workload>>) -> &str {
-        workload.map_or("", |workload| &workload.incarnation)
-    }
-
-    fn find(pod: &'w LocalPod, world: &World, namespaces: &Namespaces) -> Option<Self> {
-        let workload = world.workload(&pod.uid);
-        let incarnation = Self::incarnation(workload.as_ref());
-        if pod.enrolment != Enrolment::Enrolled || !namespaces.wants(pod, incarnation) {
-            return None;
-        }
-        let found = namespaces.find(pod, incarnation);
-        Some(Self { pod, workload, found })
-    }
-
-    /// The pod, if its namespace has to be looked for.
-    fn missing(&self) -> Option<Wanted> {
-        let lost = self.found.as_ref().is_none_or(|found| found.place.is_lost());
-        lost.then(|| Wanted {
-            uid: self.pod.uid.clone(),
-            incarnation: Self::incarnation(self.workload.as_ref()).into(),
-            addresses: self.pod.addresses.clone(),
-        })
-    }
 }
 
 impl Enroller {
@@ -137,6 +185,7 @@ impl Enroller {
             match self.enter(pod).await {
                 Ok(enrolled) => {
                     tracing::info!(pod = %uid, netns = %enrolled.pod.netns.path().display(), "enrolled");
+                    pod.complain();
                     self.failing.remove(uid);
                     self.shared.metrics.proxies_started.inc();
                     self.enrolled.insert(uid.clone(), enrolled);
@@ -224,12 +273,6 @@ impl Enroller {
         }
         if let Some(other) = self.enrolled.values().find(|other| other.pod.netns.id() == netns.id()) {
             return Err(EnrolError::Taken { netns: netns.path().to_owned(), of: other.pod.uid.clone() });
-        }
-        if found.contradicts(pod) && !self.failing.contains_key(&pod.uid) {
-            tracing::error!(
-                pod = %pod.uid, mesh = ?pod.addresses, plugin = ?found.addresses,
-                "the mesh and the CNI plugin differ on its addresses: those of the mesh are caught"
-            );
         }
         Ok((Pod::new(pod.uid.clone(), identity, netns), addresses.to_vec()))
     }

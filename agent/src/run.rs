@@ -116,11 +116,9 @@ impl Agent {
         let states = States::default();
         let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
         let places = places(&arguments)?;
-        let namespaces = places.namespaces.clone();
+        let (namespaces, repairs) = (places.namespaces.clone(), Repairs::default());
         let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone(), places);
-        let pod_states = states.clone();
-        let config = ConfigState::default();
-        let stop = watch::Sender::new(false);
+        let (pod_states, config, stop) = (states.clone(), ConfigState::default(), watch::Sender::new(false));
         let enrolled = readiness.wait_for("pods of this node");
         let dump = Sources {
             node: arguments.node_name.to_string(),
@@ -131,7 +129,6 @@ impl Agent {
             control: control.clone(),
         };
         serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
-        let repairs = Repairs::default();
         serve_enrolment(&arguments, &pod_states, &namespaces, &repairs, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();

@@ -212,10 +212,11 @@ fn pods_that_zds_hands_over_are_caught_and_no_others() -> anyhow::Result<()> {
     meet(&bed, "web", "shop")?;
 
     let null = File::open("/dev/null")?;
+    let null: &dyn AsFd = &null;
     let node = bed.topology.nodes()[0].netns().as_fd().try_clone_to_owned()?;
     let some = netns(&bed, "web")?;
     for (message, files, says) in [
-        (add("u", "nobody"), vec![&null as &dyn AsFd], "not a network namespace"),
+        (add("u", "nobody"), vec![null], "not a network namespace"),
         (add("u", "nobody"), vec![&node], "the node's own"),
         (add("u", "nobody"), vec![], "0 descriptors"),
         (add("u", "nobody"), vec![&some, &some], "2 descriptors"),

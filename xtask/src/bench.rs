@@ -15,6 +15,20 @@ use crate::{Output, root};
 pub(crate) enum Bench {
     /// Streams, requests and connections between two pods on two nodes, plain and through the mesh, in turns.
     L4(L4),
+    /// The control plane in a large cluster: load, memory, pushes to a thousand agents, certificates. On loopback, without root.
+    Control(Control),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Control {
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    /// A small cluster and few agents: shows that it works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Further options of `weir-scale measure`, after `--`.
+    #[arg(last = true)]
+    rest: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -66,8 +80,34 @@ impl Peer {
 
 impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let Self::L4(l4) = self;
-        l4.run()
+        match self {
+            Self::L4(l4) => l4.run(),
+            Self::Control(control) => control.run(),
+        }
+    }
+}
+
+impl Control {
+    fn run(&self) -> anyhow::Result<()> {
+        const QUICK: &[&str] = &["--pods=1000", "--services=100", "--policies=20", "--nodes=10", "--namespaces=5"];
+        const SHORT: &[&str] = &["--subscribers=50", "--rate=50", "--seconds=2"];
+        eprintln!("building with optimisations (the first time takes some minutes)");
+        let [control, scale] = build(["weir-control", "weir-scale"], "release")?;
+        let mut command = Command::new(scale);
+        command.arg("measure").arg("--control").arg(control);
+        command.args([
+            "--output",
+            match self.output {
+                Output::Json => "json",
+                Output::Text => "text",
+            },
+        ]);
+        if self.quick {
+            command.args(QUICK).args(SHORT);
+        }
+        let status = command.args(&self.rest).status().context("weir-scale")?;
+        ensure!(status.success(), "weir-scale ended with {status}");
+        Ok(())
     }
 }
 

@@ -1,3 +1,5 @@
+//! Who says what of a pod, in each order, and what comes of it.
+
 use std::{fs, os::unix::net::UnixStream, path::Path};
 
 use weir_model::Enrolment;

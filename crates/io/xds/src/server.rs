@@ -57,6 +57,8 @@ pub struct Limits {
     pub answer: Duration,
     /// How long changes are kept to be sent together, at most 100 ms.
     pub debounce: Duration,
+    /// The least time from one push of changes to a subscriber to the next, while changes keep coming. What it asks for is not kept waiting.
+    pub pace: Duration,
 }
 
 impl Default for Limits {
@@ -68,6 +70,7 @@ impl Default for Limits {
             introduction: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             debounce: Duration::from_millis(10),
+            pace: Duration::from_millis(100),
         }
     }
 }

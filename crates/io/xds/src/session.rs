@@ -12,6 +12,7 @@ use crate::{
     kind::Kind,
     proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     request::{Node, Request},
+    response::MORE,
     server::{Entry, Push, Refused, Shared},
     subscription::{Settled, Subscription},
 };
@@ -33,6 +34,10 @@ pub(crate) struct Session {
     answer_by: [Option<Instant>; 2],
     /// When what changed is sent.
     send_at: Option<Instant>,
+    /// When changes were sent last.
+    pushed_at: Option<Instant>,
+    /// For each kind whether the response under way is not the last of its answer.
+    more: [bool; 2],
     /// Whether there may be something to send.
     ready: bool,
     /// The kind whose turn it is: neither waits for all of the other.
@@ -67,6 +72,8 @@ impl Session {
             subscriptions: None,
             answer_by: [None; 2],
             send_at: None,
+            pushed_at: None,
+            more: [false; 2],
             ready: false,
             turn: 0,
         }
@@ -93,10 +100,17 @@ impl Session {
                     return Err(self.refuse(Status::resource_exhausted(why)));
                 }
                 Woken::Request(Err(status)) => return Err(status),
-                Woken::Change => self.send_at = Some(Instant::now() + self.shared.limits.debounce),
+                Woken::Change => self.send_at = Some(self.due()),
                 Woken::Time => self.time()?,
             }
         }
+    }
+
+    /// When what changes now is sent: soon, and not soon after what was sent before. A thousand subscribers of a mesh that always
+    /// changes would else cost a thousand responses for each change.
+    fn due(&self) -> Instant {
+        let soon = Instant::now() + self.shared.limits.debounce;
+        self.pushed_at.map_or(soon, |at| soon.max(at + self.shared.limits.pace))
     }
 
     async fn wait(&mut self) -> Woken {
@@ -129,7 +143,11 @@ impl Session {
         let settled = subscription.request(&timed.table, request);
         let standing = subscription.standing(&timed.table);
         drop(timed);
-        match settled.map_err(|error| self.refuse(Status::resource_exhausted(error.to_string())))? {
+        let (pending, more) = (standing.pending, self.more.contains(&true));
+        // Of either kind: one may have waited for the other.
+        let owes = subscriptions.iter().any(Subscription::owes);
+        let settled = settled.map_err(|error| self.refuse(Status::resource_exhausted(error.to_string())))?;
+        match settled {
             Settled::Ack => self.shared.stats.acked(kind),
             Settled::Nack => {
                 let why = standing.nacked.as_ref().map_or("", |(_, why)| why);
@@ -142,7 +160,15 @@ impl Session {
             self.answer_by[kind.index()] = None;
         }
         self.entry.write(|report| report.standing[kind.index()] = standing);
-        self.ready = true;
+        match settled {
+            // Who took one response is not sent the next at once, unless it waits for it.
+            Settled::Ack | Settled::Nack if !owes && !more => {
+                if pending && self.send_at.is_none() {
+                    self.send_at = Some(self.due());
+                }
+            }
+            Settled::Ack | Settled::Nack | Settled::Nothing => self.ready = true,
+        }
         Ok(())
     }
 
@@ -184,6 +210,10 @@ impl Session {
             let standing = subscription.standing(&timed.table);
             drop(timed);
             self.turn = (at + 1) % Kind::ALL.len();
+            self.more[at] = response.version.ends_with(MORE);
+            if seen.is_some() {
+                self.pushed_at = Some(Instant::now());
+            }
             self.answer_by[at] = Some(Instant::now() + self.shared.limits.answer);
             self.entry.write(|report| report.standing[at] = standing);
             self.shared.pushed(&Push {

@@ -197,6 +197,11 @@ impl Subscription {
         Ok(Some(Response { kind: self.kind, nonce, version, resources, removed, size }))
     }
 
+    /// Whether it asked for something and was not answered.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed
+    }
+
     /// The last change it has looked at; nothing while it is owed an answer, which is no push of a change.
     pub(crate) fn seen(&self) -> Option<u64> {
         let first = self.owed || self.wildcard.as_ref().is_some_and(|scan| scan.initial);

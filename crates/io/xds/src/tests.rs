@@ -478,6 +478,44 @@ async fn policies_come_when_all_parts_of_the_addresses_are_under_way() {
 }
 
 #[tokio::test]
+async fn changes_that_keep_coming_are_sent_at_a_pace() {
+    let pace = Duration::from_millis(400);
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), Limits { pace, ..Limits::default() }).await;
+    let mut client = client(served.address, Mode::Wildcard);
+    synced!(client);
+    let start = std::time::Instant::now();
+    for (round, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let news = delta(vec![workload(name, &[], &[])], Vec::new(), Vec::new());
+        served.store.apply(&news);
+        assert_eq!(next!(client), Event::Delta(news));
+        let least = pace * u32::try_from(round).unwrap();
+        assert!(start.elapsed() >= least, "{name} came {:?} after the first", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_comes_at_once_whatever_the_pace() {
+    let limits = Limits { pace: Duration::from_secs(3600), ..Limits::default() };
+    let served = serve(Ipv4Addr::LOCALHOST.into(), Arc::new(Store::new()), limits).await;
+    served.store.apply(&shop());
+    let mut client = client(served.address, Mode::OnDemand);
+    synced!(client);
+    let b = workload("b", &["10.0.0.2"], &[]);
+    client.demand().subscribe(b.uid.as_str()).unwrap();
+    assert_eq!(next!(client), Event::Delta(delta(vec![b], Vec::new(), Vec::new())));
+    // The first change for long is sent soon, the next one has to wait, and with what is asked for it comes along.
+    let moved = |address| delta(vec![workload("b", &[address], &[])], Vec::new(), Vec::new());
+    served.store.apply(&moved("10.0.0.3"));
+    assert_eq!(next!(client), Event::Delta(moved("10.0.0.3")));
+    served.store.apply(&moved("10.0.0.4"));
+    let a = workload("a", &["10.0.0.1", "fd00::1"], &["shop"]);
+    client.demand().subscribe(a.uid.as_str()).unwrap();
+    let Event::Delta(both) = next!(client) else { panic!("no delta") };
+    let names: Vec<_> = both.workloads.iter().map(|(uid, _)| uid.clone()).collect();
+    assert!(names.contains(&a.uid), "{names:?}");
+}
+
+#[tokio::test]
 async fn a_stream_is_ended_that_does_not_say_who_it_is_or_does_not_answer() {
     let brief = Duration::from_millis(50);
     let limits = Limits { answer: brief, ..Limits::default() };

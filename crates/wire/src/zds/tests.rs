@@ -1,3 +1,5 @@
+//! Requests written by hand and by others, whole and damaged.
+
 use proptest::prelude::*;
 
 use super::*;
