@@ -235,10 +235,7 @@ impl Storage {
                 Ok(Some(held)) => return Ok(held),
                 Ok(None) if self.is_ours() => return self.make(settings, SystemTime::now()).await,
                 Ok(None) => "there is no CA yet; the leader makes it".to_owned(),
-                // The server did not answer.
-                Err(error) if error.downcast_ref::<weir_kube::Error>().is_some_and(|error| error.status().is_none()) => {
-                    format!("{error:#}")
-                }
+                Err(error) if is_away(&error) => format!("{error:#}"),
                 Err(error) => return Err(error),
             };
             if said.as_ref() != Some(&why) {
@@ -302,6 +299,13 @@ impl Storage {
             Self::Secrets(_, namespace, _) => format!("Secret {namespace}/{OWN}"),
         }
     }
+}
+
+/// Whether the API server did not answer, or had too much to do.
+fn is_away(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<weir_kube::Error>()
+        .is_some_and(|error| error.status().is_none_or(|code| code == 429 || code >= 500))
 }
 
 fn bytes(secret: &CaSecret) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
