@@ -165,6 +165,23 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_is_in_control_md_with_its_environment_and_default() {
+        let document = include_str!("../../docs/control.md");
+        let mut command = Arguments::command();
+        command.build();
+        for flag in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+            let name = flag.get_long().unwrap();
+            let row = document.lines().find(|line| line.starts_with(&format!("| `--{name} ")));
+            let row = row.unwrap_or_else(|| panic!("docs/control.md has no row for --{name}"));
+            let environment = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+            let default = flag.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
+            for said in [environment, default.filter(|text| !text.is_empty())].into_iter().flatten() {
+                assert!(row.contains(&format!("`{said}`")), "{row} does not say {said}");
+            }
+        }
+    }
+
+    #[test]
     fn a_lifetime_has_a_unit() {
         for (text, want) in [("90s", 90), ("10m", 600), ("24h", 86_400), ("90d", 7_776_000)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(want)), "{text}");

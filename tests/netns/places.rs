@@ -1,9 +1,9 @@
 //! Pods that do not say where their network namespace is: found by their processes, or handed over by ZDS.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, bail, ensure};

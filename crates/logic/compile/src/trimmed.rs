@@ -51,9 +51,10 @@ pub(crate) struct Traits {
 }
 
 impl Pod {
-    /// Whether the mesh knows the pod: it has an address, and still is one.
+    /// Whether the mesh knows the pod: it has an address or at least a node, and still is one. Kubernetes says the address only when the
+    /// CNI plugins are done, and the node's agent must know of the pod before.
     pub(crate) fn exists(&self) -> bool {
-        !self.over && !self.addresses.is_empty()
+        !self.over && (self.node.is_some() || !self.addresses.is_empty())
     }
 
     /// The addresses it has to itself in the default network, for only there a slice's addresses mean something.

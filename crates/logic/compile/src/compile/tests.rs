@@ -103,7 +103,7 @@ fn a_pod_is_enrolled_exactly_when_it_should_be() {
 }
 
 #[test]
-fn a_pod_becomes_a_workload_once_it_has_an_address_and_until_it_ends() {
+fn a_pod_becomes_a_workload_once_it_has_a_node_or_an_address_and_until_it_ends() {
     for (meta, status, want) in [
         ("", READY, Some(Health::Healthy)),
         ("", UNREADY, Some(Health::Unhealthy)),
@@ -119,6 +119,10 @@ fn a_pod_becomes_a_workload_once_it_has_an_address_and_until_it_ends() {
     }
     let waiting = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: []}\nstatus: {phase: Pending}";
     assert_eq!(mesh(waiting), Mesh::default());
+    // Its address is said when the CNI plugins are done, and its agent must know of it before.
+    let starting = mesh(&waiting.replace("containers: []", "nodeName: n1, containers: []"));
+    assert_eq!((starting.workloads.len(), starting.local_pods.len()), (1, 1));
+    assert!(starting.workloads[0].addresses.is_empty());
 }
 
 #[test]

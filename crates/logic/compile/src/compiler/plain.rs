@@ -66,7 +66,7 @@ fn all<'o, T>(objects: &'o BTreeMap<ObjectKey, Object>, which: impl Fn(&'o Objec
 }
 
 fn exists(pod: &PodObject) -> bool {
-    !pod.is_over() && !pod.addresses.is_empty()
+    !pod.is_over() && (pod.node.is_some() || !pod.addresses.is_empty())
 }
 
 fn selects(selector: &Labels, pod: &PodObject) -> bool {
