@@ -55,9 +55,17 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         let options = ElectionOptions::new(arguments.namespace.as_str(), LEASE, &arguments.replica);
         Election::start(client.clone(), options)
     });
-    let (ca, now) = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments))
-        .await
-        .context("the CA")?;
+    let opened = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments));
+    let (ca, now) = match opened.await.context("the CA") {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Whoever starts next need not wait for the end of the lease.
+            if let Some(election) = election {
+                election.stop().await;
+            }
+            return Err(error);
+        }
+    };
     let mesh = Mesh {
         store: Arc::new(Store::new()),
         pods: Arc::default(),
