@@ -134,15 +134,9 @@ impl Agent {
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
         tokio::spawn(identities.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
-        if let Some(control) = &control {
+        if let (Some(control), Some(dial)) = (&control, dial) {
             control.collect(&shared.metrics);
-            let (path, identities, mut ending) =
-                (arguments.ca_roots.clone(), shared.identities.clone(), stop.subscribe());
-            tokio::spawn(follow_roots(path, identities, async move { drop(ending.wait_for(|stop| *stop).await) }));
-        }
-        if let Some(dial) = dial {
-            let (states, world, mut ending) = (pod_states.clone(), shared.world.clone(), stop.subscribe());
-            tokio::spawn(report::run(dial, states, world, async move { drop(ending.wait_for(|stop| *stop).await) }));
+            keep_in_touch(&arguments, &shared, dial, pod_states, &stop);
         }
         let mut agent = Self {
             source,
@@ -259,6 +253,16 @@ impl Agent {
             Err(_) => bail!("a worker did not end in time"),
         }
     }
+}
+
+/// What a control plane publishes beside the mesh is followed, and it is told what is caught.
+fn keep_in_touch(arguments: &AgentArguments, shared: &Shared, dial: Dial, states: States, stop: &watch::Sender<bool>) {
+    let ended = || {
+        let mut ending = stop.subscribe();
+        async move { drop(ending.wait_for(|stop| *stop).await) }
+    };
+    tokio::spawn(follow_roots(arguments.ca_roots.clone(), shared.identities.clone(), ended()));
+    tokio::spawn(report::run(dial, states, shared.world.clone(), ended()));
 }
 
 /// Where the mesh and the certificates come from.

@@ -11,7 +11,7 @@ use tokio::{
 };
 use weir_compile::Settings;
 use weir_issuance::{Certificates, NodeAgents};
-use weir_kube::{Client, Election, ElectionOptions, TokenReviewer};
+use weir_kube::{Client, Election, ElectionOptions, Leadership, TokenReviewer};
 use weir_report::Reports;
 use weir_rpc::{Caller, Server, Services, Unproven, Verify, Verifying};
 use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes, Unready};
@@ -87,9 +87,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     measure::source(&metrics, &mesh);
     measure::certificates(&metrics, &certificates);
     measure::server(&metrics, server.stats());
-    if let Some(election) = &election {
-        measure::leader(&metrics, election.leadership());
-    }
+    election.iter().for_each(|election| measure::leader(&metrics, election.leadership()));
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let pages = debug::pages(&mesh, &discovery, &arguments.replica);
     serve_people(&arguments, metrics, readiness, log, pages, &stop, &mut tasks).await?;
@@ -101,26 +99,10 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         ca.run(ending).await;
         Ok(())
     });
-    if let Some(client) = &cluster {
-        let (client, ending) = (client.clone(), stopped(&stop));
-        tasks.spawn(async move {
-            annotate(client, reported, ending).await;
-            Ok(())
-        });
-    }
     if let (Some(client), Some(election)) = (&cluster, &election) {
-        let (client, leadership, namespaces) = (client.clone(), election.leadership(), mesh.namespaces.subscribe());
-        let ending = stopped(&stop);
-        tasks.spawn(async move {
-            ca::publish(client, leadership, now.bundle, namespaces, ending).await;
-            Ok(())
-        });
+        write_back(client, election.leadership(), reported, now.bundle, &mesh, &stop, &mut tasks);
     }
-    let origin = match (&arguments.manifests, &cluster) {
-        (Some(folder), _) => Origin::folder(folder)?,
-        (None, Some(client)) => Origin::cluster(client.clone()),
-        (None, None) => bail!("neither a folder nor a cluster"),
-    };
+    let origin = origin(&arguments, cluster.as_ref())?;
     tasks.spawn(source::follow(
         origin,
         settings(&arguments),
@@ -138,6 +120,36 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         election.stop().await;
     }
     result
+}
+
+/// What is written to the cluster: the roots, by who leads, and which pods are caught, by whoever is told.
+fn write_back(
+    client: &Client,
+    leadership: Leadership,
+    reported: Arc<Reported>,
+    bundle: watch::Receiver<Arc<str>>,
+    mesh: &Mesh,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let (annotating, ending) = (client.clone(), stopped(stop));
+    tasks.spawn(async move {
+        annotate(annotating, reported, ending).await;
+        Ok(())
+    });
+    let (publishing, namespaces, ending) = (client.clone(), mesh.namespaces.subscribe(), stopped(stop));
+    tasks.spawn(async move {
+        ca::publish(publishing, leadership, bundle, namespaces, ending).await;
+        Ok(())
+    });
+}
+
+fn origin(arguments: &Arguments, cluster: Option<&Client>) -> anyhow::Result<Origin> {
+    match (&arguments.manifests, cluster) {
+        (Some(folder), _) => Origin::folder(folder),
+        (None, Some(client)) => Ok(Origin::cluster(client.clone())),
+        (None, None) => bail!("neither a folder nor a cluster"),
+    }
 }
 
 /// Until a signal, somebody's wish, or the end of something that must not end.
