@@ -33,7 +33,7 @@ const PLUGGED: &str = "cacerts";
 /// How often the data are read again: another replica may have changed them, or the operator.
 const LOOK: Duration = Duration::from_secs(3);
 /// How often those that are not there yet are looked for.
-const LOOK_FIRST: Duration = Duration::from_millis(500);
+const LOOK_FIRST: Duration = Duration::from_millis(200);
 /// How long the server's own certificate is valid.
 const SERVING_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -235,16 +235,11 @@ impl Storage {
                 Ok(Some(held)) => return Ok(held),
                 Ok(None) if self.is_ours() => return self.make(settings, SystemTime::now()).await,
                 Ok(None) => "there is no CA yet; the leader makes it".to_owned(),
-                // The server did not answer.
-                Err(error)
-                    if error.downcast_ref::<weir_kube::Error>().is_some_and(|error| error.status().is_none()) =>
-                {
-                    format!("{error:#}")
-                }
+                Err(error) if is_away(&error) => format!("{error:#}"),
                 Err(error) => return Err(error),
             };
             if said.as_ref() != Some(&why) {
-                tracing::warn!(reason = why, "waiting for the CA's data");
+                tracing::info!(reason = why, "waiting for the CA's data");
                 said = Some(why);
             }
             sleep(LOOK_FIRST).await;
@@ -304,6 +299,13 @@ impl Storage {
             Self::Secrets(_, namespace, _) => format!("Secret {namespace}/{OWN}"),
         }
     }
+}
+
+/// Whether the API server did not answer, or had too much to do.
+fn is_away(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<weir_kube::Error>()
+        .is_some_and(|error| error.status().is_none_or(|code| code == 429 || code >= 500))
 }
 
 fn bytes(secret: &CaSecret) -> BTreeMap<String, Zeroizing<Vec<u8>>> {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -57,9 +57,17 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         let options = ElectionOptions::new(arguments.namespace.as_str(), LEASE, &arguments.replica);
         Election::start(client.clone(), options)
     });
-    let (ca, now) = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments))
-        .await
-        .context("the CA")?;
+    let opened = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments));
+    let (ca, now) = match opened.await.context("the CA") {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Whoever starts next need not wait for the end of the lease.
+            if let Some(election) = election {
+                election.stop().await;
+            }
+            return Err(error);
+        }
+    };
     let mesh = Mesh {
         store: Arc::new(Store::new()),
         pods: Arc::default(),
@@ -136,14 +144,14 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
 async fn wait(stop: &Stop, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        // When all is to stop, tasks end as they should.
-        biased;
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
         () = stopped(stop) => Ok(()),
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the control plane")??;
-            bail!("a part of the control plane ended")
+            // When all is to stop, tasks end as they should, and the first may be seen before the wish is.
+            ensure!(*stop.borrow(), "a part of the control plane ended");
+            Ok(())
         }
     }
 }

@@ -115,7 +115,7 @@ async fn identities_of_others_are_refused() -> Result<()> {
     let request = csr(&own, |_| Ok(()))?;
     let words = ["a certificate was refused", &who, &own, "not_entitled"];
     siege.refuses(&unbound, (&request, &own), Code::PermissionDenied, (REFUSED, "not_entitled"), &words).await?;
-    siege.scene.clean().await
+    siege.scene.clean(siege.control).await
 }
 
 /// A real server says of tokens that are over, for others, or of deleted pods that they are not good.
@@ -150,7 +150,7 @@ async fn tokens_that_prove_nothing_are_refused() -> Result<()> {
         Ok(wire::create(&replayed, &csr(&other, |_| Ok(()))?, Some(&other)).await.err())
     });
     assert_eq!(refused.await?.code(), Code::Unauthenticated);
-    siege.scene.clean().await
+    siege.scene.clean(siege.control).await
 }
 
 /// Our own server can make time pass.
@@ -226,7 +226,7 @@ async fn signing_requests_that_want_more_are_refused() -> Result<()> {
         "{refused:?}"
     );
     siege.control.says(&words).await?;
-    siege.scene.clean().await
+    siege.scene.clean(siege.control).await
 }
 
 #[tokio::test]
@@ -267,5 +267,5 @@ async fn discovery_is_for_agents_and_within_bounds() -> Result<()> {
     let mut good = scene.agent(1, &siege.control, Mode::Wildcard).await?;
     good.synced().await?;
     good.ca(Duration::from_secs(600))?.certify(&scene.spiffe("app").parse()?).await?;
-    siege.scene.clean().await
+    siege.scene.clean(siege.control).await
 }

@@ -3,6 +3,8 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use weir_identity::Issuer;
 use weir_tests_kube::{eventually, things};
 use weir_xds::Mode;
@@ -35,6 +37,12 @@ async fn an_agent_gets_the_identities_of_its_nodes_pods() -> Result<()> {
     eventually("a pod of it is there", || async { Ok(ca.certify(&late).await.ok()) }).await?;
     things::delete(&scene.pods(), "q1").await?;
     eventually("it is gone again", || async { Ok(ca.certify(&late).await.err()) }).await?;
+    // One that has ended is not alive.
+    scene.pod("q2", "late", 1, &["10.1.0.4"]).await?;
+    eventually("another is there", || async { Ok(ca.certify(&late).await.ok()) }).await?;
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    scene.pods().patch_status("q2", &PatchParams::default(), &Patch::Merge(&ended)).await?;
+    eventually("it has ended", || async { Ok(ca.certify(&late).await.err()) }).await?;
 
     // By another program's eyes.
     let at = |name: &str| scene.folder.path().join(name).display().to_string();
@@ -63,5 +71,5 @@ async fn an_agent_gets_the_identities_of_its_nodes_pods() -> Result<()> {
     openssl(&["x509", "-in", &leaf, "-noout", "-checkend", "3500"])?;
     assert!(openssl(&["x509", "-in", &leaf, "-noout", "-checkend", "3700"]).is_err(), "longer than asked for");
     control.stop().await?;
-    scene.clean().await
+    scene.clean(()).await
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use serde_json::json;
-use weir_model::{Health, Tunnel};
+use weir_manifest::Kind;
+use weir_model::{Health, PolicyScope, Tunnel};
 use weir_tests_kube::{eventually, things};
 use weir_xds::Mode;
 
@@ -20,7 +21,7 @@ async fn what_is_made_changed_and_deleted_reaches_an_agent() -> Result<()> {
     assert_eq!(agent.workloads[&before].addresses.len(), 2, "both families");
     assert_eq!(&*agent.workloads[&before].locality.zone, "z1");
 
-    scene.pod("after", "app", 2, &["fd00:1::2"]).await?;
+    scene.pod("after", "app", 2, &["10.1.0.2", "fd00:1::2"]).await?;
     scene.service("shop", "app").await?;
     let (after, shop) = (scene.uid("after"), scene.host("shop"));
     let behind = |agent: &weir_tests_kube::Agent, uid: &str| {
@@ -63,7 +64,7 @@ async fn what_is_made_changed_and_deleted_reaches_an_agent() -> Result<()> {
     agent.until("deleted", |agent| !agent.workloads.contains_key(&before)).await?;
     assert!(agent.workloads.contains_key(&after));
     control.stop().await?;
-    scene.clean().await
+    scene.clean(()).await
 }
 
 /// An agent that returns with what it knows is told nothing, by the same process and by the next.
@@ -117,5 +118,42 @@ async fn who_returns_is_told_only_what_changed() -> Result<()> {
     assert_eq!(changes, ["2 changes"], "{:?}", &everything.heard[from..]);
     assert!(!everything.workloads.contains_key(&scene.uid("p3")));
     assert!(everything.workloads.contains_key(&scene.uid("p4x")));
-    scene.clean().await
+    scene.clean(control).await
+}
+
+/// A cluster without the kinds of Istio is followed all the same; where there are some, their objects reach agents.
+#[tokio::test]
+async fn policies_reach_agents_where_there_are_such() -> Result<()> {
+    let scene = Scene::without_definitions().await?;
+    scene.pod("p", "app", 1, &["10.1.0.1", "fd00:1::1"]).await?;
+    let mut control = scene.control(&[]).await?;
+    let mut agent = scene.agent(1, &control, Mode::Wildcard).await?;
+    agent.synced().await?;
+    control.kill()?;
+    agent.lost().await?;
+    let kind = Kind::AuthorizationPolicy;
+    things::define(&scene.client(), kind).await?;
+    let mut control = scene.start(&control.plan)?;
+    control.ready().await?;
+    let policies = things::custom(&scene.client(), kind, &scene.space);
+    let (whole, some, uid) = (format!("{}/whole", scene.space), format!("{}/some", scene.space), scene.uid("p"));
+    for (name, spec) in [("whole", json!({})), ("some", json!({"selector": {"matchLabels": {"app": "app"}}}))] {
+        let metadata = json!({"name": name});
+        let object =
+            json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "metadata": metadata, "spec": spec});
+        things::make(&policies, object).await?;
+    }
+    agent
+        .until("both policies", |agent| {
+            let named: Vec<_> = agent.workloads[&uid].policies.iter().map(ToString::to_string).collect();
+            let scopes = [&whole, &some].map(|name| agent.policies.get(name).map(|policy| policy.scope));
+            scopes == [Some(PolicyScope::Namespace), Some(PolicyScope::Workloads)] && named == [some.as_str()]
+        })
+        .await?;
+    things::delete(&policies, "some").await?;
+    agent
+        .until("one is gone", |agent| !agent.policies.contains_key(&some) && agent.workloads[&uid].policies.is_empty())
+        .await?;
+    assert!(agent.policies.contains_key(&whole));
+    scene.clean(control).await
 }

@@ -1,6 +1,6 @@
 //! What fails around a control plane: its API server, clocks, disks. Every case runs against our own server: no real one can be told to do this.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -49,9 +49,8 @@ async fn an_api_server_that_goes_and_comes_back_costs_nothing() -> Result<()> {
         .await?;
         control.says(&["cannot be followed now", "Pod"]).await?;
         // Nobody can say who asks: that is not the asker's fault.
-        let csr = "garbage";
-        let refused = wire::create(&stranger, csr, None).await.err().context("nobody was asked")?;
-        assert!(matches!(refused.code(), Code::Unavailable | Code::InvalidArgument), "{refused:?}");
+        let refused = wire::create(&stranger, "", None).await.err().context("nobody was asked")?;
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         assert_eq!(control.readiness().await, Some(200), "what it has it serves");
         if forgets {
             server.compact();
@@ -114,29 +113,28 @@ async fn a_control_plane_waits_for_its_api_server() -> Result<()> {
     lost.says(&["/nowhere/at/all"]).await.map(drop)
 }
 
-/// The other replica's clock is ten minutes off: as long as it renews its lease it leads, and no longer.
-#[tokio::test]
-async fn a_clock_that_is_off_makes_no_second_leader() -> Result<()> {
+/// The other replica's clock is minutes off: it leads as long as it renews its lease, and no longer, whatever the lease says.
+async fn takes_over_from_a_clock(renewed: &str) -> Result<()> {
     let scene = Scene::own().await?;
     let leases = Api::<Lease>::namespaced(scene.client(), &scene.home);
-    for renewed in ["2020-01-01T00:00:00.000000Z", "2096-01-01T00:00:00.000000Z"] {
-        let spec = json!({"holderIdentity": "skewed", "leaseDurationSeconds": 3, "renewTime": renewed});
-        things::make(&leases, json!({"metadata": {"name": "weir-control-leader"}, "spec": spec})).await?;
-        let mut control = scene.start(&scene.plan("ours", &[])?)?;
-        if renewed.starts_with("2020") {
-            // It lives, by its own clock: the Secret is its to make, and here it makes none.
-            control.says(&["waiting for the CA's data", "the leader makes it"]).await?;
-            ensure!(scene.secrets().get_opt("weir-ca").await?.is_none(), "made by who does not lead");
-        }
-        control.ready().await?;
-        eventually("it leads when the other is dead", || async {
-            Ok((control.metric("weir_leader", "").await? > 0.5).then_some(()))
-        })
-        .await?;
-        control.kill()?;
-        things::delete(&leases, "weir-control-leader").await?;
-    }
-    Ok(())
+    let spec = json!({"holderIdentity": "skewed", "leaseDurationSeconds": 3, "renewTime": renewed});
+    things::make(&leases, json!({"metadata": {"name": "weir-control-leader"}, "spec": spec})).await?;
+    let mut control = scene.start(&scene.plan("ours", &[])?)?;
+    // It may live: the Secret is its to make, and here it makes none.
+    control.says(&["waiting for the CA's data", "the leader makes it"]).await?;
+    ensure!(scene.secrets().get_opt("weir-ca").await?.is_none(), "made by who does not lead");
+    ensure!(control.readiness().await.is_none(), "ready without a CA");
+    control.ready().await?;
+    eventually("it leads when the other is dead", || async {
+        Ok((control.metric("weir_leader", "").await? > 0.5).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_makes_no_second_leader() -> Result<()> {
+    let [long_ago, to_come] = ["2020-01-01T00:00:00.000000Z", "2096-01-01T00:00:00.000000Z"];
+    tokio::try_join!(takes_over_from_a_clock(long_ago), takes_over_from_a_clock(to_come)).map(drop)
 }
 
 /// A disk that is full is said, nothing half is left on it, and with room again it goes on.
@@ -151,7 +149,10 @@ async fn a_full_disk_is_said_and_leaves_nothing_half() -> Result<()> {
     let script = "mount -t tmpfs -o size=4k,nr_inodes=64 tmpfs \"$0\" && \"$@\"; echo \"ended with $?\"; ls -A \"$0/ca\"; \
         mount -o remount,size=1m \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(&disk);
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", script]).arg(&disk);
     command.arg(program.get_program()).args(program.get_args()).env_remove("RUST_LOG").env_remove("KUBECONFIG");
     let mut control = Control::run(plan, command, scene.folder.path())?;
     control.ready().await?;

@@ -55,7 +55,7 @@ async fn what_cannot_be_read_is_refused_alone_and_said() -> Result<()> {
     things::delete(&scene.pods(), "good").await?;
     agent.until("gone", |agent| !agent.workloads.contains_key(&good)).await?;
     eventually("and no longer refused", || async { Ok(refused().await?.is_empty().then_some(())) }).await?;
-    scene.clean().await
+    scene.clean(control).await
 }
 
 /// A real server gives out an address once; two that look alike come of clusters that were joined, or of a restored backup.
@@ -166,5 +166,5 @@ async fn a_service_may_have_five_thousand_endpoints() -> Result<()> {
     let changed: usize =
         agent.heard[from..].iter().filter_map(|line| line.strip_suffix(" changes")?.parse::<usize>().ok()).sum();
     assert!(changed <= 1001, "{changed} changes for a thousand endpoints");
-    scene.clean().await
+    scene.clean(control).await
 }

@@ -47,7 +47,7 @@ async fn the_pages_say_who_is_served_what() -> Result<()> {
         Ok(control.page("/debug/syncz").await?.as_array().is_some_and(Vec::is_empty).then_some(()))
     })
     .await?;
-    scene.clean().await
+    scene.clean(control).await
 }
 
 /// As `promtool check metrics` would have them, but for the names that are istiod's.

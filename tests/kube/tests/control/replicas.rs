@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::Namespace,
+    rbac::v1::{ClusterRole, PolicyRule},
+};
 use kube::{
     Api,
     api::{ListParams, Patch, PatchParams},
@@ -82,7 +86,7 @@ async fn two_that_start_at_once_have_one_root_and_one_writer() -> Result<()> {
     things::delete(&maps, ROOTS).await?;
     scene.has_roots(&later, &roots).await?;
     assert!(began.elapsed() < Duration::from_secs(20), "only after {:?}", began.elapsed());
-    scene.clean().await
+    scene.clean(both).await
 }
 
 /// The other takes over from one that is killed; an agent that changes between them is told nothing it knows.
@@ -163,4 +167,38 @@ async fn a_secret_that_is_deleted_comes_back_as_it_was() -> Result<()> {
     control.says(&["the CA goes on as it is", "ca-cert.pem"]).await?;
     agent.ca(Duration::from_secs(600))?.certify(&scene.spiffe("agent").parse()?).await?;
     control.ready().await
+}
+
+/// Who is told to stop gives up the lease: nobody waits for its end, although agents were connected to the very last.
+#[tokio::test]
+async fn a_leader_that_is_told_to_stop_hands_over() -> Result<()> {
+    let scene = Scene::own().await?;
+    let [leader, other] = scene.pair().await?;
+    let mut agent = scene.agent(1, &leader, Mode::Wildcard).await?;
+    agent.synced().await?;
+    leader.stop().await?;
+    let stopped = tokio::time::Instant::now();
+    eventually("the other leads", || async { Ok((other.metric("weir_leader", "").await? > 0.5).then_some(())) })
+        .await?;
+    // A lease lasts 15 s.
+    assert!(stopped.elapsed() < Duration::from_secs(8), "after {:?}", stopped.elapsed());
+    agent.lost().await?;
+    agent.returns_to_the_same(other.plan.agents).await
+}
+
+/// What the roles do not allow is said, and tried again.
+#[tokio::test]
+async fn roots_that_may_not_be_published_are_said_and_published_later() -> Result<()> {
+    let scene = Scene::own().await?;
+    let roles = Api::<ClusterRole>::all(scene.client());
+    let rules = roles.get("weir-control").await?.rules.context("rules")?;
+    let maps = |rule: &PolicyRule| rule.resources.iter().flatten().any(|one| one == "configmaps");
+    let fewer: Vec<_> = rules.iter().filter(|rule| !maps(rule)).collect();
+    let with = |rules: serde_json::Value| Patch::Merge(json!({ "rules": rules }));
+    roles.patch("weir-control", &PatchParams::default(), &with(json!(fewer))).await?;
+    let control = scene.control(&[]).await?;
+    control.says(&["the roots cannot be published", &scene.space, "forbidden"]).await?;
+    assert!(scene.maps(&scene.space).get_opt(ROOTS).await?.is_none());
+    roles.patch("weir-control", &PatchParams::default(), &with(json!(rules))).await?;
+    scene.roots(&scene.space).await.map(drop)
 }

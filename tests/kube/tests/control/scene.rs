@@ -1,12 +1,12 @@
 //! A cluster with a node or two, their agents, and everything a control plane of it needs.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service};
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ pub(crate) struct Scene {
     /// Where pods run, those of agents too.
     pub(crate) space: String,
     kubeconfig: PathBuf,
+    /// Where there were roots before: on a real server others may publish theirs.
+    published: BTreeSet<String>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
@@ -46,11 +48,17 @@ impl Scene {
 
     /// On a server of our own, under the roles that are deployed.
     pub(crate) async fn own() -> Result<Self> {
+        let scene = Self::without_definitions().await?;
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_custom()) {
+            things::define(&scene.ground.client, kind).await?;
+        }
+        Ok(scene)
+    }
+
+    /// The same, where nobody has installed the kinds of Istio.
+    pub(crate) async fn without_definitions() -> Result<Self> {
         let ground = Ground::own().await?;
         deploy(&ground.client).await?;
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_custom()) {
-            things::define(&ground.client, kind).await?;
-        }
         let token = things::token(&ground.client, "weir-system", "weir-control", "", None).await?;
         let kubeconfig = ground.server.as_ref().context("it is ours")?.kubeconfig();
         let mut file: Value = serde_json::from_slice(&fs::read(&kubeconfig)?)?;
@@ -67,7 +75,9 @@ impl Scene {
         turn: Option<MutexGuard<'static, ()>>,
     ) -> Result<Self> {
         let space = ground.namespace().await?;
-        let scene = Self { ground, folder: tempfile::tempdir()?, home, space, kubeconfig, _turn: turn };
+        let folder = tempfile::tempdir()?;
+        let published = where_published(&ground.client).await?;
+        let scene = Self { ground, folder, home, space, kubeconfig, published, _turn: turn };
         for n in [1, 2] {
             let labels = json!({"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": format!("z{n}")});
             things::make(&scene.nodes(), json!({"metadata": {"name": scene.node(n), "labels": labels}})).await?;
@@ -76,8 +86,13 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Takes everything away that does not go with the namespaces.
-    pub(crate) async fn clean(self) -> Result<()> {
+    /// Ends what runs, and takes everything away.
+    pub(crate) async fn clean(self, running: impl Sized) -> Result<()> {
+        // First, for it would publish again.
+        drop(running);
+        for namespace in where_published(&self.client()).await?.difference(&self.published) {
+            things::delete(&self.maps(namespace), ROOTS).await?;
+        }
         for n in [1, 2] {
             things::delete(&self.nodes(), &self.node(n)).await?;
         }
@@ -233,6 +248,13 @@ impl Scene {
         let roots = self.roots(&self.space).await?;
         Agent::new(self.folder.path(), control.plan.agents, &roots, token, mode)
     }
+}
+
+/// Where there are roots.
+async fn where_published(client: &Client) -> Result<BTreeSet<String>> {
+    let named = ListParams::default().fields(&format!("metadata.name={ROOTS}"));
+    let maps = Api::<ConfigMap>::all(client.clone()).list(&named).await?;
+    Ok(maps.items.into_iter().filter_map(|map| map.metadata.namespace).collect())
 }
 
 /// Makes everything the roles' file declares.
