@@ -20,6 +20,7 @@ mod namespaces;
 mod observe;
 mod pod;
 mod proc;
+mod report;
 mod routed;
 mod run;
 mod source;

@@ -38,6 +38,7 @@ use crate::{
     measure::{self, Decisions},
     namespaces::{Authority, Namespaces},
     proc::Look,
+    report,
     routed::Routed,
     source::{Change, Control, Source, follow_roots},
     worker::{self, Order, Shared},
@@ -90,7 +91,7 @@ impl Agent {
             root_namespace: "istio-system".parse()?,
         };
         let readiness = Readiness::default();
-        let Origin { source, world, issuer, control, demands } = Origin::open(&arguments, settings, &readiness)?;
+        let Origin { source, world, issuer, control, demands, dial } = Origin::open(&arguments, settings, &readiness)?;
         let routed = Routed::new(&bpf_dir);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
@@ -138,6 +139,10 @@ impl Agent {
             let (path, identities, mut ending) =
                 (arguments.ca_roots.clone(), shared.identities.clone(), stop.subscribe());
             tokio::spawn(follow_roots(path, identities, async move { drop(ending.wait_for(|stop| *stop).await) }));
+        }
+        if let Some(dial) = dial {
+            let (states, world, mut ending) = (pod_states.clone(), shared.world.clone(), stop.subscribe());
+            tokio::spawn(report::run(dial, states, world, async move { drop(ending.wait_for(|stop| *stop).await) }));
         }
         let mut agent = Self {
             source,
@@ -264,6 +269,8 @@ struct Origin {
     issuer: Arc<dyn Issuer>,
     control: Option<ControlState>,
     demands: Option<Arc<Demands>>,
+    /// How the control plane is told what is caught.
+    dial: Option<Dial>,
 }
 
 impl Origin {
@@ -280,12 +287,12 @@ impl Origin {
                 })?;
                 let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
                 let source = Source::Folder(Box::new(source));
-                Ok(Self { source, world: Some(world), issuer: Arc::new(ca), control: None, demands: None })
+                Ok(Self { source, world: Some(world), issuer: Arc::new(ca), control: None, demands: None, dial: None })
             }
             (None, _, Some(control)) => {
                 let state = ControlState::waiting(readiness.wait_for("the control plane"));
                 let (xds, ca) = dials(arguments, control)?;
-                let cluster = arguments.cluster_id.as_str();
+                let (cluster, dial) = (arguments.cluster_id.as_str(), Some(xds.clone()));
                 let source = Control::new(xds, &arguments.node_name, cluster, arguments.on_demand, state.clone());
                 let demands = source.demands();
                 Ok(Self {
@@ -294,6 +301,7 @@ impl Origin {
                     issuer: Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME)),
                     control: Some(state),
                     demands,
+                    dial,
                 })
             }
             (_, _, _) => bail!("expected --manifests with --ca-dir, or --control"),

@@ -25,6 +25,12 @@ struct Known {
 }
 
 impl NodePods {
+    /// The node a pod is on.
+    pub(crate) fn node_of(&self, uid: &WorkloadUid) -> Option<NodeName> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.pods.get(uid).map(|(node, _)| node.clone())
+    }
+
     /// Follows a change of the mesh.
     pub(crate) fn apply(&self, delta: &Delta) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);

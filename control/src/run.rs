@@ -12,11 +12,13 @@ use tokio::{
 use weir_compile::Settings;
 use weir_issuance::{Certificates, NodeAgents};
 use weir_kube::{Client, Election, ElectionOptions, TokenReviewer};
+use weir_report::Reports;
 use weir_rpc::{Caller, Server, Services, Unproven, Verify, Verifying};
 use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes, Unready};
 use weir_xds::{Discovery, Refused, Store, Subscriber};
 
 use crate::{
+    annotate::{Reported, annotate},
     ca::{self, Ca, Storage},
     cli::Arguments,
     debug, measure,
@@ -65,7 +67,10 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     };
     let discovery = discovery(&arguments, &mesh, &metrics);
     let certificates = Certificates::new(now.authority.clone(), mesh.pods.clone(), issuance(&arguments));
-    let services = Services::default().with(discovery.clone()).with(certificates.clone());
+    let agents = arguments.trusted_node_accounts.clone();
+    let reported = Arc::new(Reported::new(agents, arguments.cluster_id.clone(), mesh.pods.clone()));
+    let services =
+        Services::default().with(discovery.clone()).with(certificates.clone()).with(Reports::new(reported.clone()));
     let verify = verify(&arguments, cluster.as_ref())?;
     let server = Server::new(services, now.tls.clone(), Some(verify), weir_rpc::Limits::default());
 
@@ -87,6 +92,13 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         ca.run(ending).await;
         Ok(())
     });
+    if let Some(client) = &cluster {
+        let (client, ending) = (client.clone(), stopped(&stop));
+        tasks.spawn(async move {
+            annotate(client, reported, ending).await;
+            Ok(())
+        });
+    }
     if let (Some(client), Some(election)) = (&cluster, &election) {
         let (client, leadership, namespaces) = (client.clone(), election.leadership(), mesh.namespaces.subscribe());
         let ending = stopped(&stop);

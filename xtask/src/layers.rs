@@ -76,7 +76,7 @@ impl Room {
 const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["weir-identity", "weir-hbone", "weir-rpc", "weir-agent"]),
     ("kube", &["weir-kube"]),
-    ("tonic", &["weir-rpc", "weir-xds", "weir-issuance"]),
+    ("tonic", &["weir-rpc", "weir-xds", "weir-issuance", "weir-report"]),
     // The map types name it for its marker trait alone: no other crate may implement that for them. The feature is the
     // loader's to turn on.
     ("aya", &["weir-ebpf-loader", "weir-ebpf-common"]),

@@ -86,11 +86,13 @@ async fn a_pod_is_annotated_but_never_its_successor() -> Result<()> {
     let name = ground.namespace().await?;
     let (namespace, pods) = (name.parse::<Namespace>()?, Api::<Pod>::namespaced(ground.client.clone(), &name));
     let first = things::pod(&ground.client, &name, "p", "10.0.0.1").await?.uid().context("no uid")?;
-    let annotation = ("ambient.istio.io/redirection", "enabled");
+    let annotation = ("ambient.istio.io/redirection", Some("enabled"));
     pod_annotate(&ground.client, &namespace, "p", &first, annotation).await?;
     let pod = pods.get("p").await?;
     assert_eq!(pod.annotations().get(annotation.0).map(String::as_str), Some("enabled"));
     assert_eq!(pod.status.and_then(|status| status.pod_ip).as_deref(), Some("10.0.0.1"), "nothing else changed");
+    pod_annotate(&ground.client, &namespace, "p", &first, (annotation.0, None)).await?;
+    assert!(pods.get("p").await?.annotations().is_empty(), "it is taken off");
     things::delete(&pods, "p").await?;
     let gone = pod_annotate(&ground.client, &namespace, "p", &first, annotation).await.expect_err("it is gone");
     assert_eq!(gone.status(), Some(404), "{gone}");

@@ -3,6 +3,8 @@
 //! The client library would read whole typed objects; here each becomes what the mesh reads while it arrives.
 
 use std::{
+    borrow::Cow,
+    fmt,
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
@@ -15,7 +17,10 @@ use kube::{
     client::Body,
     core::{Request, Status},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use weir_manifest::{FileName, Kind, ManifestError, Object, ObjectKey, Sent};
@@ -59,14 +64,16 @@ impl Reading {
     }
 
     fn page(&self, bytes: &[u8], what: String) -> Result<Page, Error> {
-        let page: RawPage = match serde_json::from_slice(bytes) {
+        let mut text = serde_json::Deserializer::from_slice(bytes);
+        let read = ReadPage(self).deserialize(&mut text).and_then(|page| text.end().map(|()| page));
+        let (position, items) = match read {
             Ok(page) => page,
             Err(source) => return Err(Error::Malformed { what, source }),
         };
-        let items: Result<Vec<_>, _> = page.items.iter().flatten().map(|sent| self.item(sent)).collect();
-        let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+        let items: Result<Vec<_>, _> = items.into_iter().collect();
+        let version = position.resource_version.filter(|version| !version.is_empty());
         let version = version.ok_or(Error::Incomplete { what, field: "metadata.resourceVersion" })?;
-        let token = page.metadata.token.filter(|token| !token.is_empty());
+        let token = position.token.filter(|token| !token.is_empty());
         Ok(Page { items: items?, token, version })
     }
 
@@ -80,10 +87,69 @@ impl Reading {
     }
 }
 
-#[derive(Deserialize)]
-struct RawPage {
-    metadata: RawPosition,
-    items: Option<Vec<Sent>>,
+/// Reads a page. Each item becomes what is kept of it before the next is read: the trees of hundreds of objects at once would be
+/// most of what reading them costs, in time and in memory.
+struct ReadPage<'r>(&'r Reading);
+
+type Items = Vec<Result<Item, Error>>;
+
+impl<'de> DeserializeSeed<'de> for ReadPage<'_> {
+    type Value = (RawPosition, Items);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadPage<'_> {
+    type Value = (RawPosition, Items);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut position, mut items) = (None, Items::new());
+        while let Some(field) = map.next_key::<Cow<'de, str>>()? {
+            match &*field {
+                "metadata" => position = Some(map.next_value()?),
+                "items" => items = map.next_value_seed(ReadItems(self.0))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok((position.ok_or_else(|| de::Error::missing_field("metadata"))?, items))
+    }
+}
+
+/// Reads the items of a page, or null where there are none.
+struct ReadItems<'r>(&'r Reading);
+
+impl<'de> DeserializeSeed<'de> for ReadItems<'_> {
+    type Value = Items;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Items, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadItems<'_> {
+    type Value = Items;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the items of a list")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Items, E> {
+        Ok(Items::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Items, A::Error> {
+        let mut items = Items::new();
+        while let Some(sent) = seq.next_element::<Sent>()? {
+            items.push(self.0.item(&sent));
+        }
+        Ok(items)
+    }
 }
 
 #[derive(Deserialize)]

@@ -117,7 +117,7 @@ pub async fn config_map_apply(
     Ok(Applied::Changed)
 }
 
-/// Annotates a pod, but not another one of its name.
+/// Annotates a pod, but not another one of its name; without a value the annotation is taken off.
 ///
 /// # Errors
 /// With status 422, or 409 when it has just changed, if the pod has another uid; 404 when there is none; when the server refuses or does not
@@ -127,7 +127,7 @@ pub async fn pod_annotate(
     namespace: &Namespace,
     name: &str,
     uid: &str,
-    annotation: (&str, &str),
+    annotation: (&str, Option<&str>),
 ) -> Result<(), Error> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace.as_str());
     let patch = json!({"metadata": {"uid": uid, "annotations": {annotation.0: annotation.1}}});

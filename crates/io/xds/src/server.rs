@@ -66,7 +66,7 @@ impl Default for Limits {
         Self {
             streams: 4096,
             request_bytes: 1 << 20,
-            response_bytes: 1 << 20,
+            response_bytes: 128 << 10,
             introduction: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             debounce: Duration::from_millis(10),

@@ -13,9 +13,10 @@ use weir_model::{
 /// What tells a workload from its like.
 #[derive(Debug)]
 pub(crate) struct Record {
-    name: Arc<str>,
-    /// Its uid, unless that is the one a pod of its name has.
-    uid: Option<WorkloadUid>,
+    /// Its name in the mesh. Who brought the workload has the text too, so that it is here for nothing.
+    uid: WorkloadUid,
+    /// What it is called, unless its uid ends in that.
+    name: Option<Arc<str>>,
     incarnation: Incarnation,
     addresses: Addresses,
     pub(crate) shape: Arc<Shape>,
@@ -70,8 +71,7 @@ impl Record {
     /// Takes a workload apart. `shared` keeps what it may have in common with others.
     pub(crate) fn new(workload: Workload, shared: impl FnOnce(Shape, Place) -> (Arc<Shape>, Arc<Place>)) -> Self {
         let expect = Arc::from([workload.identity()]);
-        let usual = WorkloadUid::of_pod(&workload.cluster, &workload.namespace, &workload.name);
-        let uid = (usual.as_ref() != Ok(&workload.uid)).then_some(workload.uid);
+        let name = (last(&workload.uid) != &*workload.name).then_some(workload.name);
         let shape = Shape {
             cluster: workload.cluster,
             namespace: workload.namespace,
@@ -93,8 +93,8 @@ impl Record {
         let place = Place { node: workload.node, locality: workload.locality };
         let (shape, place) = shared(shape, place);
         Self {
-            name: workload.name,
-            uid,
+            uid: workload.uid,
+            name,
             incarnation: Incarnation::new(workload.incarnation),
             addresses: Addresses::new(&workload.addresses),
             shape,
@@ -108,7 +108,7 @@ impl Record {
         Workload {
             uid: self.uid(),
             incarnation: self.incarnation.text(),
-            name: self.name.clone(),
+            name: self.name.clone().unwrap_or_else(|| last(&self.uid).into()),
             namespace: shape.namespace.clone(),
             trust_domain: shape.trust_domain.clone(),
             service_account: shape.service_account.clone(),
@@ -132,21 +132,12 @@ impl Record {
 
     /// Its name in the mesh.
     pub(crate) fn uid(&self) -> WorkloadUid {
-        self.uid.clone().unwrap_or_else(|| {
-            WorkloadUid::of_pod(&self.shape.cluster, &self.shape.namespace, &self.name)
-                .expect("it was made of these, or it would be kept")
-        })
+        self.uid.clone()
     }
 
     /// Whether that is its name in the mesh.
     pub(crate) fn is(&self, uid: &WorkloadUid) -> bool {
-        if let Some(own) = &self.uid {
-            return own == uid;
-        }
-        let rest =
-            uid.as_str().strip_prefix(self.shape.cluster.as_str()).and_then(|rest| rest.strip_prefix("//v1/Pod/"));
-        let name = rest.and_then(|rest| rest.strip_prefix(self.shape.namespace.as_str()));
-        name.and_then(|name| name.strip_prefix('/')) == Some(&*self.name)
+        self.uid == *uid
     }
 
     /// Its addresses, canonical, the primary one first.
@@ -163,6 +154,11 @@ impl Record {
     pub(crate) fn address(&self, v4: bool) -> Option<IpAddr> {
         self.addresses().find(|ip| ip.is_ipv4() == v4)
     }
+}
+
+/// What a uid ends in: of a pod, its name.
+fn last(uid: &WorkloadUid) -> &str {
+    uid.as_str().rsplit('/').next().unwrap_or_default()
 }
 
 impl Addresses {

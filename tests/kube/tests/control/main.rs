@@ -4,6 +4,7 @@
 //! under the roles of `deploy/control-rbac.yaml`.
 
 mod attacks;
+mod caught;
 mod certificates;
 mod discovery;
 mod faults;
