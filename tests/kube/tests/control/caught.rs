@@ -47,5 +47,5 @@ async fn caught_pods_are_annotated_and_only_those_of_the_agents_own_node() -> Re
     eventually("it is taken off", || async { Ok(annotated("p").await?.is_none().then_some(())) }).await?;
     drop(agent);
     control.stop().await?;
-    scene.clean().await
+    scene.clean(()).await
 }
