@@ -57,17 +57,8 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         let options = ElectionOptions::new(arguments.namespace.as_str(), LEASE, &arguments.replica);
         Election::start(client.clone(), options)
     });
-    let opened = Ca::open(storage(&arguments, cluster.as_ref(), election.as_ref())?, ca_settings(&arguments));
-    let (ca, now) = match opened.await.context("the CA") {
-        Ok(opened) => opened,
-        Err(error) => {
-            // Whoever starts next need not wait for the end of the lease.
-            if let Some(election) = election {
-                election.stop().await;
-            }
-            return Err(error);
-        }
-    };
+    let storage = storage(&arguments, cluster.as_ref(), election.as_ref())?;
+    let (ca, now, election) = open_ca(storage, ca_settings(&arguments), election).await?;
     let mesh = Mesh {
         store: Arc::new(Store::new()),
         pods: Arc::default(),
@@ -192,6 +183,23 @@ fn issuance(arguments: &Arguments) -> weir_issuance::Settings {
         node_agents: arguments.trusted_node_accounts.clone(),
         lifetime: arguments.certificate_lifetime,
         ..weir_issuance::Settings::default()
+    }
+}
+
+/// Opens the CA. If that fails the lease is given up: whoever starts next need not wait for its end.
+async fn open_ca(
+    storage: Storage,
+    settings: ca::Settings,
+    election: Option<Election>,
+) -> anyhow::Result<(Ca, ca::Now, Option<Election>)> {
+    match Ca::open(storage, settings).await.context("the CA") {
+        Ok((ca, now)) => Ok((ca, now, election)),
+        Err(error) => {
+            if let Some(election) = election {
+                election.stop().await;
+            }
+            Err(error)
+        }
     }
 }
 

@@ -20,8 +20,9 @@ const KEY: &str = "root-cert.pem";
 const AUDIT: Duration = Duration::from_secs(600);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// How soon what somebody changed is put back. No sooner: it may be another control plane that puts back its own.
-const REPAIR: Duration = Duration::from_secs(1);
+/// How soon what somebody changed is put back: at first, and when it is changed again and again. It may be another control plane that
+/// puts back its own, and the two are not to keep the API server busy.
+const REPAIR: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// Publishes `bundle` in all of `namespaces`, as long as we lead, until `ended`.
 pub(crate) async fn publish(
@@ -31,7 +32,8 @@ pub(crate) async fn publish(
     namespaces: watch::Receiver<Arc<BTreeSet<Namespace>>>,
     ended: impl Future<Output = ()>,
 ) {
-    let mut publisher = Publisher { client, leadership, bundle, namespaces, done: BTreeSet::new() };
+    let (done, repairs) = (BTreeSet::new(), Repairs::default());
+    let mut publisher = Publisher { client, leadership, bundle, namespaces, done, repairs };
     tokio::select! {
         () = ended => {}
         () = publisher.run() => {}
@@ -45,6 +47,28 @@ struct Publisher {
     namespaces: watch::Receiver<Arc<BTreeSet<Namespace>>>,
     /// Where it is as it should be.
     done: BTreeSet<Namespace>,
+    repairs: Repairs,
+}
+
+/// How often something had to be put back lately.
+#[derive(Debug, Default)]
+struct Repairs {
+    /// When the last was, and how long it was waited for.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Repairs {
+    /// When to repair what was found wrong now.
+    fn next(&mut self, now: Instant) -> Instant {
+        let pause = match self.last {
+            // It did not last.
+            Some((at, pause)) if now < at + 4 * pause => (pause * 2).min(REPAIR.1),
+            Some(_) | None => REPAIR.0,
+        };
+        let at = now + pause;
+        self.last = Some((at, pause));
+        at
+    }
 }
 
 /// Nobody knows any more what to publish.
@@ -95,6 +119,7 @@ impl Publisher {
 
     /// Until there is something to do, at `wake` at the latest.
     async fn wait(&mut self, maps: &mut ConfigMaps, mut wake: Instant) -> Result<(), Over> {
+        let mut undone = false;
         loop {
             tokio::select! {
                 () = self.leadership.lost() => return Ok(()),
@@ -105,8 +130,11 @@ impl Publisher {
                 }
                 changed = self.namespaces.changed() => return changed.map_err(|_| Over),
                 change = maps.next() => {
-                    if self.is_undone_by(change) {
-                        wake = wake.min(Instant::now() + REPAIR);
+                    let namespace = change.namespace.clone();
+                    if self.is_undone_by(change) && !undone {
+                        undone = true;
+                        wake = wake.min(self.repairs.next(Instant::now()));
+                        tracing::warn!(%namespace, "somebody changed or deleted the roots; they are put back");
                     }
                 }
             }
@@ -137,5 +165,25 @@ fn is_ending(error: &Error) -> bool {
         | Error::TooLarge { .. }
         | Error::Malformed { .. }
         | Error::Incomplete { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_undoes_it_again_and_again_is_answered_ever_more_slowly() {
+        let (mut repairs, start) = (Repairs::default(), Instant::now());
+        let (mut now, mut waits) = (start, Vec::new());
+        for _ in 0..12 {
+            let at = repairs.next(now);
+            waits.push(at.duration_since(now).as_secs());
+            // Undone at once.
+            now = at;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        let later = now + 4 * REPAIR.1;
+        assert_eq!(repairs.next(later), later + REPAIR.0, "after a while of peace");
     }
 }
