@@ -164,13 +164,16 @@ enum Outcome {
 
 impl Candidate {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        // Short, so that one lost answer leaves time for another try; longer where the server is that slow, for a slow leader is better than none.
+        let first = self.options.renewal.min(self.options.retry * 2);
+        let mut patience = first;
         loop {
-            let patience = self.options.renewal.min(self.options.retry * 2);
             let tried = tokio::select! {
                 tried = timeout(patience, self.attempt()) => tried,
                 // Also when the election was dropped.
                 _ = &mut stopped => break,
             };
+            patience = if tried.is_ok() { first } else { self.options.renewal.min(patience * 2) };
             match tried {
                 Ok(Ok(Outcome::Leading(began))) => self.lead(began),
                 // Not ours any more: not a moment longer.
