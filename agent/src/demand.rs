@@ -77,9 +77,7 @@ impl Demands {
     /// The world was told: whoever waits for something in it need not wait any more. Call it when that world is in force.
     pub(crate) fn told(&self, world: &World) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(_, (network, ip)): &(&Name, &(Network, IpAddr))| {
-            world.workload_at(network, *ip).is_some() || world.service_at(network, *ip).is_some()
-        };
+        let known = |(_, (network, ip)): &(&Name, &(Network, IpAddr))| world.has(network, *ip);
         let found: Vec<Name> = waiting.iter().filter(known).map(|(name, _)| name.clone()).collect();
         for name in &found {
             waiting.remove(name);

@@ -165,7 +165,7 @@ impl Compiler {
             let now = self.index.policy(&name);
             delta.policies.push((name, now));
         }
-        delta.workloads.retain(|(uid, now)| self.taken.workload(uid).as_deref() != now.as_ref());
+        delta.workloads.retain(|(uid, now)| !self.taken.knows(uid, now.as_ref()));
         delta.services.retain(|(name, now)| self.taken.service(name).map(|before| &**before) != now.as_ref());
         delta.policies.retain(|(name, now)| self.taken.policy(name) != *now);
         delta.workloads.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -122,7 +122,7 @@ impl World {
             target,
             client,
             peer: inbound.source.clone(),
-            destination: Arc::new(destination.workload()),
+            destination: destination.whole(),
             source_workload: self.attribute(destination, client, &inbound.source),
         })
     }
@@ -132,7 +132,7 @@ impl World {
         let member = self.member_at(&destination.shape.network, client.ip())?;
         match source {
             Source::Mesh(peer) if !member.shape.expect.contains(peer) => None,
-            Source::Mesh(_) | Source::Plaintext => Some(Arc::new(member.workload())),
+            Source::Mesh(_) | Source::Plaintext => Some(member.whole()),
         }
     }
 }

@@ -135,7 +135,7 @@ fn lead(target: SocketAddr, member: Option<&Arc<Record>>, service: Option<Arc<Se
     }
     match member.shape.tunnel {
         Tunnel::None => {
-            let destination = Some(Arc::new(member.workload()));
+            let destination = Some(member.whole());
             Ok(Plan::Passthrough(PassthroughPlan { target, destination, service }))
         }
         Tunnel::Hbone if CAPTURE_PORTS.contains(&target.port()) => Err(Refusal::IllegalPort { target }),
@@ -143,7 +143,7 @@ fn lead(target: SocketAddr, member: Option<&Arc<Record>>, service: Option<Arc<Se
             next_hop: SocketAddr::new(target.ip(), HBONE_PORT),
             authority: target,
             expect: member.shape.expect.clone(),
-            destination: Arc::new(member.workload()),
+            destination: member.whole(),
             service,
         })),
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use weir_model::{
@@ -21,6 +21,8 @@ pub(crate) struct Record {
     addresses: Addresses,
     pub(crate) shape: Arc<Shape>,
     pub(crate) place: Arc<Place>,
+    /// Put together for the first connection that needed it: all share it, and compare it by where it is.
+    whole: OnceLock<Arc<Workload>>,
 }
 
 /// What the pods of one deployment have in common.
@@ -99,10 +101,16 @@ impl Record {
             addresses: Addresses::new(&workload.addresses),
             shape,
             place,
+            whole: OnceLock::new(),
         }
     }
 
-    /// The workload put together again.
+    /// The workload for a connection, which keeps it.
+    pub(crate) fn whole(&self) -> Arc<Workload> {
+        self.whole.get_or_init(|| Arc::new(self.workload())).clone()
+    }
+
+    /// The workload put together again, for who looks at it once.
     pub(crate) fn workload(&self) -> Workload {
         let (shape, place) = (&self.shape, &self.place);
         Workload {

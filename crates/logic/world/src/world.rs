@@ -144,12 +144,22 @@ impl World {
 
     /// The workload of that uid.
     pub fn workload(&self, uid: &WorkloadUid) -> Option<Arc<Workload>> {
-        self.member(uid).map(|member| Arc::new(member.workload()))
+        self.member(uid).map(|member| member.whole())
+    }
+
+    /// Whether that is all it knows of the workload. Unlike asking for it, this keeps nothing.
+    pub fn knows(&self, uid: &WorkloadUid, workload: Option<&Workload>) -> bool {
+        self.member(uid).map(|member| member.workload()).as_ref() == workload
+    }
+
+    /// Whether somebody, a workload or a service, has the address in the network.
+    pub fn has(&self, network: &Network, ip: IpAddr) -> bool {
+        self.member_at(network, ip).is_some() || self.served_at(network, ip).is_some()
     }
 
     /// The workload that has the address to itself in the network. A pod of the node's own network has not.
     pub fn workload_at(&self, network: &Network, ip: IpAddr) -> Option<Arc<Workload>> {
-        self.member_at(network, ip).map(|member| Arc::new(member.workload()))
+        self.member_at(network, ip).map(|member| member.whole())
     }
 
     /// The service of that name.
