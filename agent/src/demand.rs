@@ -53,19 +53,33 @@ impl Demands {
         if self.settled.load().contains_key(&name) {
             return Ok(());
         }
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), (network.clone(), ip));
-        self.ask
-            .subscribe(&name)
-            .map_err(|error| format!("the control plane cannot be asked who has {ip}: {error}"))?;
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // A pod that tries every address there is must not fill the memory of its node.
+            if waiting.len() >= KEPT && !waiting.contains_key(&name) {
+                return Err(format!("the control plane has not said who has {KEPT} other addresses yet"));
+            }
+            waiting.insert(name.clone(), (network.clone(), ip));
+        }
+        if let Err(error) = self.ask.subscribe(&name) {
+            self.give_up(&name);
+            return Err(format!("the control plane cannot be asked who has {ip}: {error}"));
+        }
         let answered = async {
             while !self.settled.load().contains_key(&name) {
+                // Without anybody to tell there is no answer, and no answer is no permission.
                 if changed.changed().await.is_err() {
-                    break;
+                    std::future::pending::<()>().await;
                 }
             }
         };
         let late = |_| format!("the control plane did not say within {PATIENCE:?} who has {ip}");
         timeout(PATIENCE, answered).await.map_err(late)
+    }
+
+    /// It is not asked for after all.
+    pub(crate) fn give_up(&self, name: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// Nobody has it. The control plane will tell when somebody does.
@@ -100,5 +114,39 @@ impl Demands {
         settled.extend(names.into_iter().map(|name| (name, answer)));
         self.settled.store(Arc::new(settled));
         self.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use weir_rpc::Channel;
+    use weir_xds::{Client, Mode, Node};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pod_that_tries_every_address_fills_nothing() {
+        // Nobody even takes the demands.
+        let client = Client::new(|| async { Err::<Channel, _>("away".to_owned()) }, Mode::OnDemand, Node::default());
+        let demands = Demands::new(client.demand());
+        let waiting = || demands.waiting.lock().unwrap().len();
+        let mut refused = 0_usize;
+        for number in 0..20_000 {
+            let (network, address) = (Network::default(), IpAddr::V4(Ipv4Addr::from(number)));
+            let settling = pin!(demands.settle(&network, address));
+            refused += usize::from(settling.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+        assert!(waiting() <= KEPT && waiting() + refused == 20_000, "{} wait, {refused} were refused", waiting());
+        // What is given up makes room, and so does an answer.
+        let before = waiting();
+        demands.give_up("/0.0.0.0");
+        demands.absent("/0.0.0.1".to_owned());
+        assert_eq!(waiting(), before - 2);
     }
 }

@@ -36,9 +36,10 @@ pub(crate) async fn run(dial: Dial, states: States, world: Arc<ArcSwap<World>>, 
         if failures > 0 && Instant::now() < next {
             continue;
         }
-        let caught = caught(&states.all(), &world.load());
-        // Before the first pod there is nothing to tell, and nobody to tell it to perhaps.
-        if told.as_ref() == Some(&caught) || (told.is_none() && caught.is_empty() && failures == 0) {
+        let known = states.all();
+        let caught = caught(&known, &world.load());
+        // Before the node's pods were looked at nothing is known; that none is caught is worth telling, for it may be news.
+        if known.is_empty() || told.as_ref() == Some(&caught) {
             next = next.max(Instant::now() + RETRY);
             continue;
         }

@@ -129,6 +129,9 @@ impl Control {
                 }
                 Event::Rejected { name, why } => {
                     self.state.heard();
+                    if let Some(demands) = &self.demands {
+                        demands.give_up(&name);
+                    }
                     return Change::Rejected(vec![format!("{name}: {why}")]);
                 }
             }
