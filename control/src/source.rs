@@ -249,13 +249,7 @@ impl State {
 }
 
 fn all(objects: Objects) -> Vec<Object> {
-    let Objects { namespaces, pods, services, endpoint_slices, nodes, ignored: _ } = objects;
-    let mut all: Vec<Object> = namespaces.into_iter().map(Object::Namespace).collect();
-    all.extend(nodes.into_iter().map(Object::Node));
-    all.extend(pods.into_iter().map(Object::Pod));
-    all.extend(services.into_iter().map(Object::Service));
-    all.extend(endpoint_slices.into_iter().map(Object::EndpointSlice));
-    all
+    objects.into_objects().collect()
 }
 
 fn namespace(key: &ObjectKey) -> Option<Namespace> {

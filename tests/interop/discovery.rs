@@ -18,8 +18,8 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use weir_model::{
-    Health, HealthPolicy, Locality, Membership, Network, NetworkMode, Policy, PolicyName, PolicyScope, Port, Service,
-    ServiceName, TrustDomain, Tunnel, Workload, WorkloadKind,
+    Health, HealthPolicy, Locality, Membership, Network, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
+    PolicyScope, PolicySource, Port, Service, ServiceName, TrustDomain, Tunnel, Workload, WorkloadKind,
 };
 use weir_tests::peers::until;
 use weir_world::Delta;
@@ -105,7 +105,15 @@ fn mesh() -> Delta {
         unsupported: None,
     };
     let name: PolicyName = "default/deny".parse().unwrap();
-    let policy = Policy { name: name.clone(), scope: PolicyScope::Namespace };
+    let policy = Policy {
+        name: name.clone(),
+        scope: PolicyScope::Namespace,
+        action: PolicyAction::Deny,
+        dry_run: false,
+        rules: Vec::new(),
+        rejected: Some("nobody can enforce it".into()),
+        source: PolicySource { kind: PolicyKind::Authorization, name: "deny".into(), file: None },
+    };
     let pods = [workload("web", &["10.0.0.1", "fd00::1"], &["shop"]), workload("other", &["10.0.0.2"], &[])];
     Delta {
         workloads: pods.into_iter().map(|pod| (pod.uid.clone(), Some(pod))).collect(),

@@ -9,7 +9,7 @@ use kube::Api;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use weir_kube::Options;
-use weir_manifest::{Kind, Object};
+use weir_manifest::{Kind, Object, PolicyTarget};
 use weir_tests_kube::{ApiServer, Forgotten, Ground, Heard, quick, things};
 
 /// A server of our own, a namespace, and a source that has heard of the pods `a`, `b` and `c`.
@@ -225,7 +225,8 @@ async fn a_kind_that_is_defined_later_is_followed_then_on_our_own_server() -> Re
     things::make(&policies, policy("p")).await?;
     heard.hears(&["set AuthorizationPolicy p"]).await?;
     let Some(Object::Policy(read)) = &heard.last else { panic!("no policy") };
-    assert_eq!(read.selector.as_ref().and_then(|labels| labels.get("app")).map(|value| &**value), Some("a"));
+    let PolicyTarget::Selector(labels) = &read.target else { panic!("{:?}", read.target) };
+    assert_eq!(labels.get("app").map(|value| &**value), Some("a"));
     things::make(&policies, policy("q")).await?;
     heard.hears(&["set AuthorizationPolicy q"]).await?;
     things::undefine(&ground.client, kind).await?;

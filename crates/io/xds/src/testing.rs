@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_model::{
-    AppProtocol, Health, HealthPolicy, Locality, Membership, NetworkMode, Policy, PolicyName, PolicyScope, Port,
-    Service, ServicePort, Tunnel, Workload, WorkloadKind,
+    AppProtocol, Health, HealthPolicy, Locality, Membership, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
+    PolicyScope, PolicySource, Port, Service, ServicePort, Tunnel, Workload, WorkloadKind,
 };
 use weir_world::Delta;
 
@@ -66,7 +66,15 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
 
 /// A policy of the default namespace.
 pub(crate) fn policy(name: &str) -> Policy {
-    Policy { name: PolicyName::new("default".parse().unwrap(), name).unwrap(), scope: PolicyScope::Namespace }
+    Policy {
+        name: PolicyName::new("default".parse().unwrap(), name).unwrap(),
+        scope: PolicyScope::Namespace,
+        action: PolicyAction::Deny,
+        dry_run: false,
+        rules: Vec::new(),
+        rejected: Some("this version does not enforce policies".into()),
+        source: PolicySource { kind: PolicyKind::Authorization, name: name.into(), file: None },
+    }
 }
 
 /// A delta in which all of these are.

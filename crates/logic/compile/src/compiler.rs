@@ -167,7 +167,7 @@ impl Compiler {
         }
         delta.workloads.retain(|(uid, now)| !self.taken.knows(uid, now.as_ref()));
         delta.services.retain(|(name, now)| self.taken.service(name).map(|before| &**before) != now.as_ref());
-        delta.policies.retain(|(name, now)| self.taken.policy(name) != *now);
+        delta.policies.retain(|(name, now)| self.taken.policy(name) != now.as_ref());
         delta.workloads.sort_by(|(one, _), (other, _)| one.cmp(other));
         delta.services.sort_by(|(one, _), (other, _)| one.cmp(other));
         delta.policies.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -220,7 +220,7 @@ impl Compiler {
     }
 
     fn set_policy(&mut self, object: PolicyObject) {
-        let name = policy::name(&object.kind, &object.namespace, &object.name)
+        let name = policy::name(&object.kind.to_string(), &object.namespace, &object.name)
             .expect("kind and name of an object are visible ASCII and short");
         let covering = Covering::new(&self.settings, object);
         self.replace_policy(&name, Some(covering));

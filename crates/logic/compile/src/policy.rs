@@ -1,7 +1,9 @@
 //! Policies: how they are named in the mesh, and whom they cover.
 
-use weir_manifest::{Labels, PolicyObject};
-use weir_model::{NameError, Namespace, PolicyName, PolicyScope};
+use std::sync::Arc;
+
+use weir_manifest::{Labels, PolicyObject, PolicySpec, PolicyTarget};
+use weir_model::{NameError, Namespace, Policy, PolicyAction, PolicyKind, PolicyName, PolicyScope, PolicySource};
 
 use crate::Settings;
 
@@ -12,6 +14,9 @@ pub(crate) struct Covering {
     pub(crate) over: Option<Namespace>,
     /// Absent for everything there. A selector that asks for nothing selects everything, as in Kubernetes.
     pub(crate) selector: Option<Labels>,
+    kind: PolicyKind,
+    own: Arc<str>,
+    rejected: Option<Arc<str>>,
 }
 
 impl Covering {
@@ -19,7 +24,30 @@ impl Covering {
     pub(crate) fn new(settings: &Settings, object: PolicyObject) -> Self {
         Self {
             over: (object.namespace != settings.root_namespace).then_some(object.namespace),
-            selector: object.selector.filter(|selector| !selector.is_empty()),
+            selector: match object.target {
+                PolicyTarget::Selector(labels) => Some(labels).filter(|labels| !labels.is_empty()),
+                PolicyTarget::All | PolicyTarget::Refs(_) | PolicyTarget::Unknown => None,
+            },
+            kind: object.kind,
+            own: object.name,
+            rejected: match object.spec {
+                PolicySpec::Rejected(why) => Some(why),
+                PolicySpec::Authorization(_)
+                | PolicySpec::PeerAuthentication(_)
+                | PolicySpec::RequestAuthentication => Some("this version does not enforce policies".into()),
+            },
+        }
+    }
+
+    pub(crate) fn policy(&self, name: &PolicyName) -> Policy {
+        Policy {
+            name: name.clone(),
+            scope: self.scope(),
+            action: PolicyAction::Deny,
+            dry_run: false,
+            rules: Vec::new(),
+            rejected: self.rejected.clone(),
+            source: PolicySource { kind: self.kind, name: self.own.clone(), file: None },
         }
     }
 

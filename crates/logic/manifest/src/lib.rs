@@ -16,9 +16,11 @@ mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
-    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, Ignored, Labels, NamespaceObject, NodeObject, Object,
-    ObjectKey, Objects, Owner, Phase, PodObject, PolicyObject, ServiceObject, ServicePortObject, Sidecar,
-    SliceEndpoint, SlicePort, TargetPort, WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ContainerPort, DataplaneMode,
+    EndpointSliceObject, Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation,
+    Owner, PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ServiceObject,
+    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, WaypointLabels, WaypointUse,
+    WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
-use weir_model::{Namespace, NodeName};
+use weir_model::{Namespace, NodeName, PolicyKind};
 
 use crate::{
     error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin},
@@ -99,6 +99,16 @@ impl Kind {
         self.group() == "security.istio.io"
     }
 
+    /// Which policy it is, if it is one.
+    fn policy(self) -> Option<PolicyKind> {
+        match self {
+            Self::AuthorizationPolicy => Some(PolicyKind::Authorization),
+            Self::PeerAuthentication => Some(PolicyKind::PeerAuthentication),
+            Self::RequestAuthentication => Some(PolicyKind::RequestAuthentication),
+            Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::EndpointSlice => None,
+        }
+    }
+
     fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::Node)
     }
@@ -167,8 +177,10 @@ impl Sent {
         if kind.is_custom() {
             let whole = fields.as_ref().filter(|_| reader.errors.is_empty() && self.tree.cut.is_none());
             if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind) {
-                let policy = read::policy::policy(Reader::new(origin), whole, kind.name(), namespace, name);
-                return Ok(Object::Policy(policy));
+                if let Some(kind) = kind.policy() {
+                    let policy = read::policy::policy(Reader::new(origin), whole, kind, namespace, name);
+                    return Ok(Object::Policy(policy));
+                }
             }
         }
         if let Some(cause) = &self.tree.cut {

@@ -16,6 +16,9 @@ pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
 };
-pub use policy::{Policy, PolicyName, PolicyScope};
+pub use policy::{
+    Clause, Match, Policy, PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource, RulePlace,
+    Sides, TextMatch, TextMatchError,
+};
 pub use service::{AppProtocol, HealthPolicy, Service, ServicePort};
 pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};

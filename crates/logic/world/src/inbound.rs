@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use weir_model::{SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
+use weir_authz::{Decision, Destination, Ground, Peer, PolicySet};
+use weir_model::{Port, SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
 
 use crate::{outbound::HBONE_PORT, record::Record, refusal::Refusal, world::World};
 
@@ -114,9 +115,7 @@ impl World {
         {
             return Err(Refusal::TrustDomain { peer: peer.clone(), expected: shape.trust_domain.clone() });
         }
-        if let Some(policy) = self.policy_over(destination) {
-            return Err(Refusal::NotEnforced { policy, workload: local.clone() });
-        }
+        authorize(&self.policies_over(destination), local, inbound)?;
         let client = canonical_socket(inbound.client);
         Ok(Permit {
             target,
@@ -127,12 +126,57 @@ impl World {
         })
     }
 
+    /// Whether the policies of now let a connection stay that was admitted once.
+    ///
+    /// # Errors
+    /// Why it may not. That it would not be admitted anew for any other reason ends nothing that is open.
+    pub fn stays(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<(), Refusal> {
+        match self.member(local) {
+            Some(destination) => authorize(&self.policies_over(destination), local, inbound),
+            None => Ok(()),
+        }
+    }
+
+    /// What covers a workload; none if it is not known.
+    pub fn policies_of(&self, workload: &WorkloadUid) -> Option<Arc<PolicySet>> {
+        self.member(workload).map(|member| self.policies_over(member))
+    }
+
     /// The workload at the client's address. An address proves nothing against a certificate.
     fn attribute(&self, destination: &Record, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
         let member = self.member_at(&destination.shape.network, client.ip())?;
         match source {
             Source::Mesh(peer) if !member.shape.expect.contains(peer) => None,
             Source::Mesh(_) | Source::Plaintext => Some(member.whole()),
+        }
+    }
+}
+
+/// What is proven of it.
+pub(crate) fn facts<'i>(inbound: &'i Inbound<'_>) -> Option<(Peer<'i>, Destination)> {
+    let identity = match &inbound.source {
+        Source::Mesh(identity) => Some(identity),
+        Source::Plaintext => None,
+    };
+    let target = canonical_socket(inbound.target);
+    let peer = Peer { identity, address: canonical_socket(inbound.client).ip() };
+    Some((peer, Destination { address: target.ip(), port: Port::new(target.port())? }))
+}
+
+fn authorize(policies: &PolicySet, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<(), Refusal> {
+    let Some((peer, destination)) = facts(inbound) else {
+        return Err(Refusal::IllegalPort { target: canonical_socket(inbound.target) });
+    };
+    match policies.decide(&peer, &destination) {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(ground) => {
+            let policy = match ground {
+                Ground::NothingAsked => None,
+                Ground::Rule { policy, .. } | Ground::Rejected { policy, .. } => Some(policy.name.clone()),
+                Ground::NotAllowed { policies } => policies.first().map(|one| one.policy().name.clone()),
+                Ground::Unknown(name) => Some(name.clone()),
+            };
+            Err(Refusal::Policy { workload: local.clone(), policy, why: ground.to_string() })
         }
     }
 }

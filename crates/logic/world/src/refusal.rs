@@ -78,13 +78,15 @@ pub enum Refusal {
         /// What it asks for.
         why: Arc<str>,
     },
-    /// A policy covers the destination, and this version enforces none.
-    #[error("the policy {policy} covers {workload}, and this version does not enforce policies")]
-    NotEnforced {
-        /// The policy.
-        policy: PolicyName,
+    /// A policy refuses it.
+    #[error("{workload} may not be entered: {why}")]
+    Policy {
         /// The destination.
         workload: WorkloadUid,
+        /// The policy that decided, by its name in the mesh; the first of them where none of several allows.
+        policy: Option<PolicyName>,
+        /// The policy, its rule, and where it stands.
+        why: String,
     },
 }
 
@@ -93,7 +95,7 @@ impl Refusal {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::IpMismatch { .. } | Self::NotItsAddress { .. } => 400,
-            Self::TrustDomain { .. } | Self::NotEnforced { .. } => 401,
+            Self::TrustDomain { .. } | Self::Policy { .. } => 401,
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::UnknownPort { .. }
@@ -117,7 +119,7 @@ impl Refusal {
             | Self::IpMismatch { .. }
             | Self::NotItsAddress { .. }
             | Self::Unsupported { .. }
-            | Self::NotEnforced { .. }
+            | Self::Policy { .. }
             | Self::TrustDomain { .. } => None,
         }
     }
@@ -133,7 +135,7 @@ impl Refusal {
             | Self::IllegalPort { .. }
             | Self::NotEnrolled(_)
             | Self::Unsupported { .. }
-            | Self::NotEnforced { .. }
+            | Self::Policy { .. }
             | Self::TrustDomain { .. } => ResponseFlag::Deny,
         }
     }

@@ -10,6 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
+use weir_authz::PolicySet;
 use weir_model::{
     Enrolment, LocalPod, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName, Tunnel, Workload,
     WorkloadUid, canonical_ip,
@@ -48,6 +49,8 @@ pub struct World {
     /// How many shapes and places there may be before those that nobody has any more are thrown out.
     sweep_at: usize,
     policies: Arc<Policies>,
+    /// What covers the pods of this node, by their uid: looked up for each connection.
+    covered: Arc<Covered>,
     local: Arc<Local>,
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Served {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) members: Vec<Arc<Record>>,
 }
+
+type Covered = HashMap<WorkloadUid, Arc<PolicySet>, RandomState>;
 
 /// The pods of this node.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +87,7 @@ impl Default for World {
             places: Table::new(FEW),
             sweep_at: 1024,
             policies: Arc::default(),
+            covered: Arc::default(),
             local: Arc::default(),
         }
     }
@@ -111,7 +117,9 @@ impl World {
                 delta.policies.push((policy.name.clone(), Some(policy)));
             }
         }
-        let local = Arc::new(Local { node: None, pods: mesh.local_pods });
+        let mut pods = mesh.local_pods;
+        pods.sort_by(|one, other| one.uid.cmp(&other.uid));
+        let local = Arc::new(Local { node: None, pods });
         Self { local, ..Self::default() }.apply(delta)
     }
 
@@ -125,18 +133,24 @@ impl World {
     pub fn apply(&self, delta: Delta) -> Self {
         let mut next = self.clone();
         let mut moved = Moves::default();
+        let mut touched = Vec::new();
         for (uid, workload) in delta.workloads {
             next.set_workload(&uid, workload, &mut moved);
+            touched.push(uid);
         }
         next.move_members(moved);
         for (name, service) in delta.services {
             next.set_service(&name, service);
         }
-        if !delta.policies.is_empty() {
+        if delta.policies.is_empty() {
+            next.cover(touched);
+        } else {
             let policies = Arc::make_mut(&mut next.policies);
             for (name, policy) in delta.policies {
                 policies.set(name, policy);
             }
+            next.covered = Arc::default();
+            next.cover(next.local.pods.iter().map(|pod| pod.uid.clone()).collect());
         }
         next.sweep();
         next
@@ -187,12 +201,12 @@ impl World {
     }
 
     /// The policy of that name.
-    pub fn policy(&self, name: &PolicyName) -> Option<Policy> {
+    pub fn policy(&self, name: &PolicyName) -> Option<&Policy> {
         self.policies.get(name)
     }
 
     /// All policies, by name.
-    pub fn policies(&self) -> impl Iterator<Item = Policy> {
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.all()
     }
 
@@ -211,9 +225,33 @@ impl World {
         &self.local.pods
     }
 
-    /// A policy that covers the workload, if one does.
-    pub(crate) fn policy_over(&self, member: &Record) -> Option<PolicyName> {
-        self.policies.over(&member.shape.namespace, &member.shape.policies)
+    /// What covers a workload. Ready for the pods of this node, and put together for others.
+    pub(crate) fn policies_over(&self, member: &Record) -> Arc<PolicySet> {
+        let ready = self.covered.get(&member.uid()).cloned();
+        ready.unwrap_or_else(|| Arc::new(self.policies.over(&member.shape.namespace, &member.shape.policies)))
+    }
+
+    /// Makes ready what covers these, as far as they are pods of this node.
+    fn cover(&mut self, uids: Vec<WorkloadUid>) {
+        let mut alike: HashMap<*const Shape, Arc<PolicySet>> = HashMap::new();
+        for uid in uids {
+            let here = self.local.pods.binary_search_by(|pod| pod.uid.cmp(&uid)).is_ok();
+            let member = if here { self.member(&uid).cloned() } else { None };
+            match member {
+                Some(member) => {
+                    let shape = &member.shape;
+                    let set = alike
+                        .entry(Arc::as_ptr(shape))
+                        .or_insert_with(|| Arc::new(self.policies.over(&shape.namespace, &shape.policies)));
+                    let set = set.clone();
+                    Arc::make_mut(&mut self.covered).insert(uid, set);
+                }
+                None if self.covered.contains_key(&uid) => {
+                    Arc::make_mut(&mut self.covered).remove(&uid);
+                }
+                None => {}
+            }
+        }
     }
 
     pub(crate) fn member(&self, uid: &WorkloadUid) -> Option<&Arc<Record>> {

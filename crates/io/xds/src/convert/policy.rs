@@ -1,7 +1,7 @@
 //! Policies. This version enforces none, so one is sent that denies all it covers, and of one that comes only its scope counts.
 
 use prost::Message;
-use weir_model::{Policy, PolicyName, PolicyScope};
+use weir_model::{Policy, PolicyAction, PolicyKind, PolicyName, PolicyScope, PolicySource};
 
 use super::{ConvertError, Named, read};
 use crate::proto;
@@ -39,5 +39,9 @@ pub(crate) fn policy_from(name: &str, bytes: &[u8]) -> Result<(PolicyName, Optio
         Ok(proto::Scope::Namespace) => PolicyScope::Namespace,
         Ok(proto::Scope::WorkloadSelector) => PolicyScope::Workloads,
     };
-    Ok((own.clone(), (!message.dry_run).then_some(Policy { name: own, scope })))
+    let source = PolicySource { kind: PolicyKind::Authorization, name: message.name.as_str().into(), file: None };
+    let rejected = Some("this version does not enforce policies".into());
+    let (action, dry_run, rules) = (PolicyAction::Deny, false, Vec::new());
+    let policy = Policy { name: own.clone(), scope, action, dry_run, rules, rejected, source };
+    Ok((own, (!message.dry_run).then_some(policy)))
 }

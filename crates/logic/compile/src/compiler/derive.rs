@@ -158,7 +158,7 @@ impl Index {
 
     pub(super) fn policy(&self, name: &PolicyName) -> Option<Policy> {
         let covering = self.policies.get(name)?;
-        Some(Policy { name: name.clone(), scope: covering.scope() })
+        Some(covering.policy(name))
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use weir_manifest::{Backing, Labels, Object, PodObject, ServiceObject, SliceEndpoint};
-use weir_model::{Health, HealthPolicy, NetworkMode, Policy, PolicyScope, Workload, WorkloadUid};
+use weir_manifest::{Backing, Labels, Object, PodObject, PolicyTarget, ServiceObject, SliceEndpoint};
+use weir_model::{
+    Health, HealthPolicy, NetworkMode, Policy, PolicyAction, PolicyScope, PolicySource, Workload, WorkloadUid,
+};
+
+use weir_manifest::PolicySpec;
 
 use super::*;
 use crate::{
@@ -45,18 +49,26 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
             place(objects, settings, &pods, service, &mut workloads);
         }
         if let Object::Policy(policy) = object {
-            let name = policy::name(&policy.kind, &policy.namespace, &policy.name).unwrap();
-            let scope = match policy.selector.as_ref().is_none_or(Labels::is_empty) {
+            let name = policy::name(&policy.kind.to_string(), &policy.namespace, &policy.name).unwrap();
+            let scope = match selector(policy).is_none() {
                 false => PolicyScope::Workloads,
                 true if policy.namespace == settings.root_namespace => PolicyScope::Mesh,
                 true => PolicyScope::Namespace,
             };
-            mesh.policies.push(Policy { name, scope });
+            let rejected = match &policy.spec {
+                PolicySpec::Rejected(why) => Some(why.clone()),
+                PolicySpec::Authorization(_)
+                | PolicySpec::PeerAuthentication(_)
+                | PolicySpec::RequestAuthentication => None,
+            };
+            let source = PolicySource { kind: policy.kind, name: policy.name.clone(), file: None };
+            let (action, dry_run, rules) = (PolicyAction::Deny, false, Vec::new());
+            mesh.policies.push(Policy { name, scope, action, dry_run, rules, rejected, source });
         }
     }
     mesh.workloads = workloads.into_values().collect();
     mesh.services.sort_by(|one, other| one.name.cmp(&other.name));
-    mesh.policies.sort();
+    mesh.policies.sort_by(|one, other| one.name.cmp(&other.name));
     mesh.local_pods.sort_by(|one, other| one.uid.cmp(&other.uid));
     mesh
 }
@@ -73,12 +85,20 @@ fn selects(selector: &Labels, pod: &PodObject) -> bool {
     selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
+fn selector(policy: &PolicyObject) -> Option<&Labels> {
+    match &policy.target {
+        PolicyTarget::Selector(labels) => Some(labels).filter(|labels| !labels.is_empty()),
+        PolicyTarget::All | PolicyTarget::Refs(_) | PolicyTarget::Unknown => None,
+    }
+}
+
 fn policies_over(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings, pod: &PodObject) -> Vec<PolicyName> {
     let mut names = all(objects, |one| {
         let Object::Policy(policy) = one else { return None };
-        let selector = policy.selector.as_ref().filter(|selector| !selector.is_empty())?;
+        let selector = selector(policy)?;
         let there = policy.namespace == pod.namespace || policy.namespace == settings.root_namespace;
-        (there && selects(selector, pod)).then(|| policy::name(&policy.kind, &policy.namespace, &policy.name).unwrap())
+        (there && selects(selector, pod))
+            .then(|| policy::name(&policy.kind.to_string(), &policy.namespace, &policy.name).unwrap())
     });
     names.sort();
     names

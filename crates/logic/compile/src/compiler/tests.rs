@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use weir_manifest::{
-    Backing, ContainerPort, DataplaneMode, FileName, Labels, NamespaceObject, Origin, Owner, Phase, ServicePortObject,
-    Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    Backing, ContainerPort, DataplaneMode, FileName, Labels, NamespaceObject, Origin, Owner, Phase, PolicySpec,
+    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
 };
-use weir_model::{Health, HealthPolicy, Locality, NetworkMode, Port, Service, Tunnel, Workload};
+use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
 use super::*;
 
@@ -112,10 +112,16 @@ fn node(name: &str, zone: &str) -> Object {
 fn policy(namespace: &str, kind: &str, selector: Option<&str>) -> Object {
     Object::Policy(PolicyObject {
         origin: origin(),
-        kind: kind.into(),
+        kind: match kind {
+            "PeerAuthentication" => PolicyKind::PeerAuthentication,
+            _ => PolicyKind::Authorization,
+        },
         namespace: namespace.parse().unwrap(),
         name: "p".into(),
-        selector: selector.map(labels),
+        created: None,
+        generation: None,
+        target: selector.map(labels).filter(|one| !one.is_empty()).map_or(PolicyTarget::All, PolicyTarget::Selector),
+        spec: PolicySpec::Rejected("no".into()),
     })
 }
 
@@ -250,7 +256,7 @@ proptest! {
         services.sort_by(|one, other| one.name.cmp(&other.name));
         prop_assert_eq!(services, want.services);
         let mut policies: Vec<_> = follower.policies.into_values().collect();
-        policies.sort();
+        policies.sort_by(|one, other| one.name.cmp(&other.name));
         prop_assert_eq!(policies, want.policies);
         prop_assert_eq!(compiler.take(), Delta::default());
         prop_assert!(compiler.index.is_tidy(), "{:?}", compiler.index);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use weir_model::Namespace;
+use weir_model::{Namespace, PolicyKind};
 
 use crate::{
-    object::{Labels, PolicyObject},
+    object::{Labels, PolicyObject, PolicySpec, PolicyTarget},
     reader::{Fields, Reader},
 };
 
@@ -13,13 +13,15 @@ use crate::{
 pub(crate) fn policy(
     mut reader: Reader,
     object: Option<&Fields<'_>>,
-    kind: &str,
+    kind: PolicyKind,
     namespace: Namespace,
     name: Arc<str>,
 ) -> PolicyObject {
     let selector = object.and_then(|object| selector(&mut reader, object));
     let selector = selector.filter(|labels| reader.errors.is_empty() && !labels.is_empty());
-    PolicyObject { origin: reader.origin, kind: kind.into(), namespace, name, selector }
+    let target = selector.map_or(PolicyTarget::All, PolicyTarget::Selector);
+    let spec = PolicySpec::Rejected("this version does not enforce policies".into());
+    PolicyObject { origin: reader.origin, kind, namespace, name, created: None, generation: None, target, spec }
 }
 
 /// `spec.selector.matchLabels`; nothing when it is not the only thing that selects.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::object::{Labels, Phase};
+use crate::object::{Labels, Phase, PolicyTarget};
 
 fn source() -> FileName {
     FileName::new("kubernetes")
@@ -114,13 +114,14 @@ fn a_policy_covers_whom_it_selects_and_in_doubt_its_whole_namespace() {
             let policy = json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "spec": spec,
                 "metadata": {"name": "p", "namespace": "todo"}});
             let Ok(Object::Policy(policy)) = sent(&policy).read(kind, &source()) else { panic!("{spec}") };
-            assert_eq!((&policy.selector, &*policy.kind), (&want, kind.name()), "{spec}");
+            let want = want.clone().map_or(PolicyTarget::All, PolicyTarget::Selector);
+            assert_eq!((&policy.target, policy.kind.to_string().as_str()), (&want, kind.name()), "{spec}");
         }
     }
     let newer = json!({"apiVersion": "security.istio.io/v9", "metadata": {"name": "p", "namespace": "todo"},
         "spec": {"selector": {"matchLabels": {"app": "ui"}}}});
     let Ok(Object::Policy(newer)) = sent(&newer).read(Kind::PeerAuthentication, &source()) else { panic!("refused") };
-    assert_eq!(newer.selector, None);
+    assert_eq!(newer.target, PolicyTarget::All);
     for metadata in [json!({"namespace": "todo"}), json!({"name": "p"})] {
         let nameless = json!({"metadata": metadata, "spec": {}});
         assert!(sent(&nameless).read(Kind::PeerAuthentication, &source()).is_err(), "{nameless}");

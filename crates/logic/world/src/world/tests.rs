@@ -1,7 +1,7 @@
 //! A world that was changed step by step is the world that was made at once.
 
 use proptest::prelude::*;
-use weir_model::{Health, PolicyScope};
+use weir_model::{Health, PolicyAction, PolicyKind, PolicyScope, PolicySource};
 
 use super::*;
 use crate::testing::{behind, ip, network, service, stranger, uid, workload};
@@ -93,7 +93,15 @@ proptest! {
                     _ => {
                         let name = PolicyName::new("ns".parse().unwrap(), &format!("p{which}")).unwrap();
                         let scope = if which % 2 == 0 { PolicyScope::Mesh } else { PolicyScope::Namespace };
-                        let one = form.map(|_| Policy { name: name.clone(), scope });
+                        let one = form.map(|_| Policy {
+                            name: name.clone(),
+                            scope,
+                            action: PolicyAction::Deny,
+                            dry_run: false,
+                            rules: Vec::new(),
+                            rejected: None,
+                            source: PolicySource { kind: PolicyKind::Authorization, name: "p".into(), file: None },
+                        });
                         if delta.policies.iter().all(|(other, _)| *other != name) {
                             policies.insert(name.clone(), one.clone());
                             delta.policies.push((name, one));
