@@ -176,11 +176,11 @@ impl Sent {
         }
         if kind.is_custom() {
             let whole = fields.as_ref().filter(|_| reader.errors.is_empty() && self.tree.cut.is_none());
-            if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind) {
-                if let Some(kind) = kind.policy() {
-                    let policy = read::policy::policy(Reader::new(origin), whole, kind, namespace, name);
-                    return Ok(Object::Policy(policy));
-                }
+            if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind)
+                && let Some(kind) = kind.policy()
+            {
+                let policy = read::policy::policy(Reader::new(origin), whole, kind, namespace, name);
+                return Ok(Object::Policy(policy));
             }
         }
         if let Some(cause) = &self.tree.cut {
