@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use weir_model::{SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
 
-use crate::{outbound::HBONE_PORT, record::Record, refusal::Refusal, world::World};
+use crate::{outbound::HBONE_PORT, refusal::Refusal, slab::Member, world::World};
 
 /// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
 const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// The workload at the client's address. An address proves nothing against a certificate.
-    fn attribute(&self, destination: &Record, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
+    fn attribute(&self, destination: Member<'_>, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
         let member = self.member_at(&destination.shape.network, client.ip())?;
         match source {
             Source::Mesh(peer) if !member.shape.expect.contains(peer) => None,

@@ -9,6 +9,7 @@ mod outbound;
 mod policies;
 mod record;
 mod refusal;
+mod slab;
 mod table;
 #[cfg(test)]
 mod testing;

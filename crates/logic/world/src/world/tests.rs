@@ -20,7 +20,7 @@ fn facts(world: &World) -> Vec<String> {
         }
     }
     for served in world.services.iter() {
-        let mut members: Vec<_> = served.members.iter().map(|member| member.uid()).collect();
+        let mut members: Vec<_> = world.behind(served).map(|member| member.uid()).collect();
         members.sort();
         facts.push(format!("{} {members:?}", served.name));
     }
