@@ -5,6 +5,7 @@
 
 mod inbound;
 mod mesh;
+mod moves;
 mod outbound;
 mod policies;
 mod record;

@@ -83,8 +83,13 @@ impl Slab {
         self.len
     }
 
+    /// Whether most of its room is for workloads that are gone.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.room() > 8 * PIECE && self.len < self.room() / 4
+    }
+
     /// How many there is room for.
-    pub(crate) fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.pieces.len() * PIECE
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hash},
     mem,
     net::IpAddr,
@@ -18,6 +18,7 @@ use weir_model::{
 
 use crate::{
     mesh::{Delta, Mesh},
+    moves::{Move, Moves},
     policies::Policies,
     record::{Place, Record, Shape},
     slab::{Member, Seat, Slab},
@@ -304,8 +305,12 @@ impl World {
         (shape, place)
     }
 
-    /// Throws out shapes and places that nobody has any more, once there are many.
+    /// Throws out shapes and places that nobody has any more, once there are many. A mesh that became much smaller is made anew.
     fn sweep(&mut self) {
+        if self.records.is_sparse() {
+            *self = self.anew();
+            return;
+        }
         if self.shapes.len() + self.places.len() < self.sweep_at {
             return;
         }
@@ -324,6 +329,17 @@ impl World {
         for place in places.into_values() {
             self.places.insert(hasher.hash_one(&*place), place, |other| hasher.hash_one(&**other));
         }
+    }
+
+    /// The same mesh, in the room it needs now.
+    fn anew(&self) -> Self {
+        let (workloads, services) = (self.records.iter().map(Record::workload), self.services());
+        let delta = Delta {
+            workloads: workloads.map(|one| (one.uid.clone(), Some(one))).collect(),
+            services: services.map(|one| (one.name.clone(), Some(Service::clone(one)))).collect(),
+            policies: Vec::new(),
+        };
+        Self { local: self.local.clone(), policies: self.policies.clone(), ..Self::default() }.apply(delta)
     }
 
     fn note_addresses(&mut self, seat: Seat) {
@@ -437,33 +453,6 @@ impl World {
         change(Arc::make_mut(&mut served));
         if served.service.is_some() || !served.members.is_empty() {
             self.services.insert(hash, served, |served| hasher.hash_one(&served.name));
-        }
-    }
-}
-
-/// Who joins and leaves which service.
-#[derive(Default)]
-struct Moves(BTreeMap<ServiceName, Move>);
-
-#[derive(Default)]
-struct Move {
-    come: Vec<Seat>,
-    gone: HashSet<Seat>,
-}
-
-impl Moves {
-    fn come(&mut self, seat: Seat, record: &Record) {
-        for membership in &record.shape.services {
-            self.0.entry(membership.service.clone()).or_default().come.push(seat);
-        }
-    }
-
-    fn gone(&mut self, seat: Seat, record: &Record) {
-        for membership in &record.shape.services {
-            let change = self.0.entry(membership.service.clone()).or_default();
-            // It may have come with this very change.
-            change.come.retain(|other| *other != seat);
-            change.gone.insert(seat);
         }
     }
 }
