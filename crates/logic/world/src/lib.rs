@@ -5,11 +5,13 @@
 
 mod inbound;
 mod mesh;
+mod moves;
 mod outbound;
 mod policies;
 mod question;
 mod record;
 mod refusal;
+mod slab;
 mod table;
 #[cfg(test)]
 mod testing;

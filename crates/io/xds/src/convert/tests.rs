@@ -60,13 +60,13 @@ fn a_dry_run_is_no_policy_and_an_unknown_scope_is_the_whole_mesh() {
 fn read_workload(change: impl FnOnce(&mut proto::Workload)) -> Result<Workload, ConvertError> {
     let mut wire = workload_to(&workload("web", &["10.0.0.7", "fd00::7"], &["shop"]));
     change(&mut wire);
-    workload::workload_from(Named("web"), wire)
+    workload::workload_from(Named("web"), &mut Texts::default(), wire)
 }
 
 fn read_service(change: impl FnOnce(&mut proto::Service)) -> Result<Service, ConvertError> {
     let mut wire = service_to(&service("shop", &["10.96.0.7", "fd00:1::7"]));
     change(&mut wire);
-    service::service_from(Named("shop"), wire)
+    service::service_from(Named("shop"), &mut Texts::default(), wire)
 }
 
 type Change<M> = fn(&mut M);
@@ -200,7 +200,7 @@ fn what_is_not_reached_is_not_reached_by_an_agent_of_another_make_either() {
     for (change, want) in cases {
         let mut wire = sent.clone();
         change(&mut wire);
-        let read = service::service_from(Named("shop"), wire).unwrap();
+        let read = service::service_from(Named("shop"), &mut Texts::default(), wire).unwrap();
         assert_eq!(read.unsupported.as_deref(), Some(want));
     }
     assert_eq!(service_to(&service("shop", &["10.96.0.7"])).waypoint, None);
