@@ -3,7 +3,8 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use weir_model::{ClusterId, Network, NodeName, TrustDomain};
+use weir_compile::ClusterDomain;
+use weir_model::{ClusterId, Namespace, Network, NodeName, TrustDomain};
 use weir_telemetry::{AdminPort, LogFormat, everywhere};
 
 /// The node agent of Weir, a service mesh without sidecars.
@@ -121,6 +122,14 @@ pub(crate) struct AgentArguments {
     /// The network this node's pods are on; empty is the default one.
     #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
     pub(crate) network: Network,
+
+    /// With a folder: the namespace whose policies without a selector cover the whole mesh. Istio `meshConfig.rootNamespace`.
+    #[arg(long, default_value = "istio-system", value_name = "NAME")]
+    pub(crate) root_namespace: Namespace,
+
+    /// With a folder: the suffix of service names.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) cluster_domain: ClusterDomain,
 
     /// The unix socket on which the CNI plugin asks whether a pod is caught; without it, none is opened.
     #[arg(long, value_name = "PATH")]
