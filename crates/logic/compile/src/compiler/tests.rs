@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_manifest::{
     Backing, ContainerPort, DataplaneMode, FileName, Labels, NamespaceObject, Origin, Owner, Phase, PolicySpec,
-    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort, WaypointLabels,
 };
 use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
@@ -44,6 +44,7 @@ fn pod(namespace: &str, name: &str, octet: usize, of: &str) -> PodObject {
         incarnation: "1".into(),
         labels: labels(of),
         mode: None,
+        waypoint: WaypointLabels::default(),
         network: None,
         netns: None,
         owner: None,
@@ -69,6 +70,7 @@ fn service(namespace: &str, name: &str, selector: &str) -> ServiceObject {
         origin: origin(),
         namespace: namespace.parse().unwrap(),
         name: name.into(),
+        waypoint: WaypointLabels::default(),
         cluster_ips: vec!["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()],
         external_ips: Vec::new(),
         selector: labels(selector),
@@ -101,7 +103,12 @@ fn endpoint(octet: usize, pod: Option<(&str, &str)>) -> SliceEndpoint {
 }
 
 fn namespace(name: &str, mode: Option<DataplaneMode>) -> Object {
-    Object::Namespace(NamespaceObject { origin: origin(), name: name.parse().unwrap(), mode })
+    Object::Namespace(NamespaceObject {
+        origin: origin(),
+        name: name.parse().unwrap(),
+        mode,
+        waypoint: WaypointLabels::default(),
+    })
 }
 
 fn node(name: &str, zone: &str) -> Object {
