@@ -49,18 +49,18 @@ fn faults(topology: &Topology) -> Vec<(&'static str, String, Vec<&'static str>)>
             vec!["odd", "server", "topology.yaml"],
         ),
         (
-            "a policy nobody enforces",
+            "a policy with a typo",
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: odd\n  namespace: default\nspec:\n  \
-             action: DENY\n"
+             acton: DENY\n"
                 .into(),
-            vec!["odd", "AuthorizationPolicy", "not enforced by this version"],
+            vec!["odd", "AuthorizationPolicy", "spec.acton: unknown field"],
         ),
         (
-            "peer authentication nobody enforces",
+            "peer authentication of no known mode",
             "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata:\n  name: odd\n  namespace: default\nspec:\n  \
-             mtls: {mode: STRICT}\n"
+             mtls: {mode: Strict}\n"
                 .into(),
-            vec!["odd", "PeerAuthentication", "not enforced by this version"],
+            vec!["odd", "PeerAuthentication", "spec.mtls.mode: expected"],
         ),
         (
             "an unknown kind",

@@ -1,20 +1,23 @@
 //! Objects as they come and go, to what changed of the mesh.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     mem,
     net::IpAddr,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
-use weir_manifest::{EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject};
+use weir_manifest::{
+    DataplaneMode, EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
+    WaypointLabels,
+};
 use weir_model::{Namespace, PolicyName};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Settings,
-    policy::{self, Covering},
+    policy::{self, Declared},
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -23,8 +26,12 @@ mod derive;
 mod index;
 #[cfg(test)]
 mod plain;
+mod policies;
+mod required;
+mod statuses;
 
 use index::Index;
+use required::Required;
 
 /// Workloads that are kept at once beside those that are known, while a change is taken over.
 const PORTION: usize = 1_000;
@@ -40,6 +47,10 @@ pub struct Compiler {
     refused: HashMap<ObjectKey, Arc<str>, RandomState>,
     /// What was taken last.
     taken: World,
+    /// The policies of pods that must be entered through a waypoint, as they were last taken.
+    required: Required,
+    /// What was last said of each policy object, by its name: a hash of it.
+    said: HashMap<PolicyName, u64, RandomState>,
 }
 
 /// What may not be any more what it was when it was last taken.
@@ -49,7 +60,9 @@ struct Marked {
     /// Endpoints that are or were no pods: by slice and first address.
     endpoints: HashSet<(Key, IpAddr), RandomState>,
     services: HashSet<Key, RandomState>,
-    policies: HashSet<PolicyName, RandomState>,
+    policies: BTreeSet<PolicyName>,
+    /// Objects that are policies, by their names, whose status may not be any more what it was.
+    statuses: BTreeSet<PolicyName>,
 }
 
 impl Compiler {
@@ -62,6 +75,8 @@ impl Compiler {
             marked: Marked::default(),
             refused: HashMap::default(),
             taken: World::default(),
+            required: Required::default(),
+            said: HashMap::default(),
         }
     }
 
@@ -69,7 +84,7 @@ impl Compiler {
     pub fn set(&mut self, object: Object) {
         self.allow(&object.key());
         match object {
-            Object::Namespace(one) => self.set_namespace(&one.name, one.mode),
+            Object::Namespace(one) => self.set_namespace(&one.name, one.mode, one.waypoint),
             Object::Node(one) => self.set_node(&one),
             Object::Pod(one) => self.set_pod(one),
             Object::Service(one) => self.set_service(one),
@@ -85,7 +100,7 @@ impl Compiler {
         match (&*object.kind, key) {
             ("Namespace", _) => {
                 if let Ok(name) = object.name.parse() {
-                    self.set_namespace(&name, None);
+                    self.set_namespace(&name, None, WaypointLabels::default());
                 }
             }
             ("Node", _) => {
@@ -140,11 +155,14 @@ impl Compiler {
 
     /// What changed since it was last taken, each thing once, sorted, and nothing that is what it was.
     pub fn take(&mut self) -> Delta {
-        let marked = mem::take(&mut self.marked);
+        let statuses = mem::take(&mut self.marked.statuses);
+        let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
         let mut delta = Delta::default();
         for key in marked.pods {
             let uid = workload::uid(&self.settings, &key);
-            let mut now = self.index.pod_workload(&self.settings, &key);
+            let made = self.index.pod_workload(&self.settings, &key);
+            let (mut now, required) = made.map_or((None, None), |(workload, required)| (Some(workload), required));
+            self.required.set(&key, required, &mut marked.policies);
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Pod", &key)) {
                 now.unsupported = Some(why);
             }
@@ -162,7 +180,7 @@ impl Compiler {
             delta.services.push((self.service_name(&key), now));
         }
         for name in marked.policies {
-            let now = self.index.policy(&name);
+            let now = self.index.policy(&name).or_else(|| self.required.policy(&name).cloned());
             delta.policies.push((name, now));
         }
         delta.workloads.retain(|(uid, now)| !self.taken.knows(uid, now.as_ref()));
@@ -191,8 +209,8 @@ impl Compiler {
 }
 
 impl Compiler {
-    fn set_namespace(&mut self, name: &Namespace, mode: Option<weir_manifest::DataplaneMode>) {
-        let pods = self.index.replace_mode(name, mode);
+    fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
+        let pods = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
     }
 
@@ -222,8 +240,8 @@ impl Compiler {
     fn set_policy(&mut self, object: PolicyObject) {
         let name = policy::name(&object.kind.to_string(), &object.namespace, &object.name)
             .expect("kind and name of an object are visible ASCII and short");
-        let covering = Covering::new(&self.settings, object);
-        self.replace_policy(&name, Some(covering));
+        let declared = Declared::new(&self.settings, object, self.index.policies.get(&name));
+        self.replace_policy(&name, Some(declared));
     }
 
     /// A name whose texts are shared.
@@ -261,6 +279,7 @@ impl Compiler {
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
                 one.selector == other.selector
+                    && one.waypoint == other.waypoint
                     && one.ports == other.ports
                     && one.health_policy == other.health_policy
                     && one.backing == other.backing
@@ -321,13 +340,18 @@ impl Compiler {
         }
     }
 
-    fn replace_policy(&mut self, name: &PolicyName, now: Option<Covering>) {
-        self.marked.policies.insert(name.clone());
-        let pods = self.index.covered(&self.settings, name);
-        self.marked.pods.extend(pods);
+    fn replace_policy(&mut self, name: &PolicyName, now: Option<Declared>) {
+        self.mark_policy(name);
         self.index.replace_policy(name, now);
-        let pods = self.index.covered(&self.settings, name);
-        self.marked.pods.extend(pods);
+        self.mark_policy(name);
+    }
+
+    /// The policies an object makes, the pods it covers, and itself.
+    fn mark_policy(&mut self, object: &PolicyName) {
+        self.marked.policies.extend(self.index.made(object));
+        self.marked.pods.extend(self.index.covered(object));
+        self.marked.statuses.insert(object.clone());
+        self.marked.statuses.extend(self.index.rivals(object).into_iter().map(|rank| rank.name));
     }
 
     fn service_name(&self, key: &Key) -> weir_model::ServiceName {
@@ -352,3 +376,7 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
 #[cfg(test)]
 #[path = "compiler/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "compiler/policy_tests.rs"]
+mod policy_tests;

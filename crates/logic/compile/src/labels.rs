@@ -50,7 +50,7 @@ impl LabelSet {
         self.0.len()
     }
 
-    fn value(&self, key: &str) -> Option<&Arc<str>> {
+    pub(crate) fn value(&self, key: &str) -> Option<&Arc<str>> {
         let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
         Some(&self.0[at].1)
     }

@@ -1,70 +1,269 @@
-//! Policies: how they are named in the mesh, and whom they cover.
+//! Policies: how they are named in the mesh, whom they cover, and what agents enforce of them.
 
 use std::sync::Arc;
 
-use weir_manifest::{Labels, PolicyObject, PolicySpec, PolicyTarget};
-use weir_model::{NameError, Namespace, Policy, PolicyAction, PolicyKind, PolicyName, PolicyScope, PolicySource};
+use weir_manifest::{
+    AuthorizationAction, AuthorizationSpec, Labels, ObjectKey, Origin, PolicyObject, PolicySpec, PolicyTarget,
+};
+use weir_model::{
+    NameError, Namespace, Policy, PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource,
+};
 
 use crate::Settings;
 
-/// Whom a policy covers.
+pub(crate) mod authorization;
+pub(crate) mod mtls;
+pub(crate) mod status;
+pub(crate) mod waypoint;
+
+use authorization::OfRequests;
+use mtls::Modes;
+use status::shortened;
+
+/// A policy object, as much of it as is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Covering {
+pub(crate) struct Declared {
+    pub(crate) kind: PolicyKind,
+    pub(crate) own: Arc<str>,
+    pub(crate) created: Option<Arc<str>>,
+    pub(crate) generation: Option<i64>,
     /// The namespace it reaches, none for all of the mesh.
     pub(crate) over: Option<Namespace>,
     /// Absent for everything there. A selector that asks for nothing selects everything, as in Kubernetes.
     pub(crate) selector: Option<Labels>,
-    kind: PolicyKind,
-    own: Arc<str>,
-    rejected: Option<Arc<str>>,
+    pub(crate) says: Says,
+    /// Why the object as it is now counts for nothing, and the one before it still does.
+    pub(crate) stale: Option<Arc<str>>,
 }
 
-impl Covering {
-    /// A policy of the root namespace reaches all others.
-    pub(crate) fn new(settings: &Settings, object: PolicyObject) -> Self {
-        Self {
-            over: (object.namespace != settings.root_namespace).then_some(object.namespace),
-            selector: match object.target {
-                PolicyTarget::Selector(labels) => Some(labels).filter(|labels| !labels.is_empty()),
-                PolicyTarget::All | PolicyTarget::Refs(_) | PolicyTarget::Unknown => None,
-            },
-            kind: object.kind,
-            own: object.name,
-            rejected: match object.spec {
-                PolicySpec::Rejected(why) => Some(why),
+/// What a policy comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// Rules.
+    Rules {
+        /// As agents enforce them.
+        policy: Box<Policy>,
+        /// How many its author wrote.
+        written: u32,
+        /// Those that agents cannot enforce as they were written.
+        of_requests: Vec<OfRequests>,
+    },
+    /// Who must prove who they are.
+    Modes(Box<Modes>),
+    /// Nothing for agents: it is about what a waypoint does.
+    Waypoints {
+        /// How many rules its author wrote.
+        written: u32,
+    },
+    /// Nothing that agents can do: what it covers is denied.
+    Unsupported(Box<Policy>),
+    /// Nothing, for it is not legal: what it covers is denied, if that is for agents to do.
+    Illegal {
+        /// Every error.
+        why: Arc<str>,
+        /// What denies.
+        policy: Option<Box<Policy>>,
+    },
+}
+
+/// Where two of one level differ, the lesser counts: the older. What says nothing of its age is as old as can be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    created: Option<Arc<str>>,
+    own: Arc<str>,
+    pub(crate) name: PolicyName,
+}
+
+impl Declared {
+    /// What an object comes to that was so `before`. A policy of the root namespace reaches all others. One whose target cannot be
+    /// made out stays what it was; if it never was legal, nobody knows whom it does not cover.
+    pub(crate) fn new(settings: &Settings, object: PolicyObject, before: Option<&Self>) -> Self {
+        let PolicyObject { origin, kind, namespace, name: own, created, generation, target, mut spec } = object;
+        if target == PolicyTarget::Unknown {
+            let why: Arc<str> = match spec {
+                PolicySpec::Rejected(why) => why,
                 PolicySpec::Authorization(_)
                 | PolicySpec::PeerAuthentication(_)
-                | PolicySpec::RequestAuthentication => Some("this version does not enforce policies".into()),
-            },
+                | PolicySpec::RequestAuthentication => "its target cannot be made out".into(),
+            };
+            if let Some(before) = before.filter(|before| before.is_legal()) {
+                return Self { generation, stale: Some(why), ..before.clone() };
+            }
+            spec = PolicySpec::Rejected(why);
+        }
+        let over = (namespace != settings.root_namespace).then(|| namespace.clone());
+        let (selector, is_for_agents) = match target {
+            PolicyTarget::Selector(labels) => (Some(labels).filter(|labels| !labels.is_empty()), true),
+            PolicyTarget::All | PolicyTarget::Unknown => (None, true),
+            PolicyTarget::Refs(_) => (None, false),
+        };
+        let made = Blank { origin: &origin, kind, namespace: &namespace, own: &own, scope: scope(&over, &selector) };
+        let says = match spec {
+            PolicySpec::Rejected(why) => made.illegal(why, is_for_agents),
+            PolicySpec::PeerAuthentication(spec) if selector.is_none() && !spec.ports.is_empty() => {
+                made.illegal("spec.portLevelMtls: needs spec.selector".into(), true)
+            }
+            PolicySpec::PeerAuthentication(spec) => Says::Modes(Box::new(Modes {
+                namespace: namespace.clone(),
+                own: own.clone(),
+                file: made.file(),
+                line: made.line(),
+                spec,
+            })),
+            PolicySpec::Authorization(spec) if !is_for_agents => Says::Waypoints { written: count(&spec.rules) },
+            PolicySpec::RequestAuthentication if !is_for_agents => Says::Waypoints { written: 0 },
+            PolicySpec::Authorization(spec) => made.authorization(spec),
+            PolicySpec::RequestAuthentication => {
+                let why =
+                    "agents see connections and no tokens of requests, and no waypoint of this version checks them";
+                Says::Unsupported(Box::new(made.rejected(false, why)))
+            }
+        };
+        Self { kind, own, created, generation, over, selector, says, stale: None }
+    }
+
+    /// Whether it could be read as a whole.
+    pub(crate) fn is_legal(&self) -> bool {
+        match self.says {
+            Says::Rules { .. } | Says::Modes(_) | Says::Waypoints { .. } | Says::Unsupported(_) => true,
+            Says::Illegal { .. } => false,
         }
     }
 
-    pub(crate) fn policy(&self, name: &PolicyName) -> Policy {
-        Policy {
-            name: name.clone(),
-            scope: self.scope(),
-            action: PolicyAction::Deny,
-            dry_run: false,
-            rules: Vec::new(),
-            rejected: self.rejected.clone(),
-            source: PolicySource { kind: self.kind, name: self.own.clone(), file: None },
+    /// The policies that agents are told, in no order.
+    pub(crate) fn policies(&self) -> Vec<Policy> {
+        match &self.says {
+            Says::Rules { policy, .. } | Says::Unsupported(policy) => vec![Policy::clone(policy)],
+            Says::Illegal { policy, .. } => policy.iter().map(|policy| Policy::clone(policy)).collect(),
+            Says::Modes(modes) => modes.policies(),
+            Says::Waypoints { .. } => Vec::new(),
         }
     }
 
-    pub(crate) fn scope(&self) -> PolicyScope {
-        match (&self.selector, &self.over) {
-            (Some(_), _) => PolicyScope::Workloads,
-            (None, None) => PolicyScope::Mesh,
-            (None, Some(_)) => PolicyScope::Namespace,
+    /// The names of those.
+    pub(crate) fn names(&self) -> Vec<PolicyName> {
+        match &self.says {
+            Says::Rules { policy, .. } | Says::Unsupported(policy) => vec![policy.name.clone()],
+            Says::Illegal { policy, .. } => policy.iter().map(|policy| policy.name.clone()).collect(),
+            Says::Modes(modes) => modes.policies().into_iter().map(|policy| policy.name).collect(),
+            Says::Waypoints { .. } => Vec::new(),
         }
+    }
+
+    /// The policy that the pods name that it selects; none if it selects none, or other things decide which one that is.
+    pub(crate) fn selecting(&self) -> Option<&PolicyName> {
+        self.selector.as_ref()?;
+        match &self.says {
+            Says::Rules { policy, .. } | Says::Unsupported(policy) => Some(&policy.name),
+            Says::Illegal { policy, .. } => policy.as_ref().map(|policy| &policy.name),
+            Says::Modes(_) | Says::Waypoints { .. } => None,
+        }
+    }
+
+    /// What it says of who must prove who they are, if that is what it is about.
+    pub(crate) fn modes(&self) -> Option<&Modes> {
+        match &self.says {
+            Says::Modes(modes) => Some(modes),
+            Says::Rules { .. } | Says::Waypoints { .. } | Says::Unsupported(_) | Says::Illegal { .. } => None,
+        }
+    }
+
+    /// Its place among those of its level. `name` is that of the object.
+    pub(crate) fn rank(&self, name: &PolicyName) -> Rank {
+        Rank { created: self.created.clone(), own: self.own.clone(), name: name.clone() }
     }
 }
 
-/// The name of a policy in the mesh. An AuthorizationPolicy bears its own, as on Istio's wire; the others have their
+fn scope(over: &Option<Namespace>, selector: &Option<Labels>) -> PolicyScope {
+    match (selector, over) {
+        (Some(_), _) => PolicyScope::Workloads,
+        (None, None) => PolicyScope::Mesh,
+        (None, Some(_)) => PolicyScope::Namespace,
+    }
+}
+
+/// A policy of which it is known whose it is.
+struct Blank<'o> {
+    origin: &'o Origin,
+    kind: PolicyKind,
+    namespace: &'o Namespace,
+    own: &'o Arc<str>,
+    scope: PolicyScope,
+}
+
+impl Blank<'_> {
+    /// An object of a cluster has no lines, and its file is none.
+    fn line(&self) -> Option<u32> {
+        u32::try_from(self.origin.line).ok().filter(|line| *line > 0)
+    }
+
+    fn file(&self) -> Option<Arc<str>> {
+        self.line().map(|_| self.origin.file.as_str().into())
+    }
+
+    fn policy(&self, action: PolicyAction, dry_run: bool, rules: Vec<PolicyRule>) -> Policy {
+        Policy {
+            name: name(&self.kind.to_string(), self.namespace, self.own)
+                .expect("kind and name of an object are visible ASCII and short"),
+            scope: self.scope,
+            action,
+            dry_run,
+            rules,
+            rejected: None,
+            source: PolicySource { kind: self.kind, name: self.own.clone(), file: self.file() },
+        }
+    }
+
+    fn rejected(&self, dry_run: bool, why: &str) -> Policy {
+        Policy { rejected: Some(why.into()), ..self.policy(PolicyAction::Deny, dry_run, Vec::new()) }
+    }
+
+    fn illegal(&self, why: Arc<str>, is_for_agents: bool) -> Says {
+        let reason = shortened(&why.lines().collect::<Vec<_>>().join("; "));
+        let policy = is_for_agents.then(|| Box::new(self.rejected(false, &reason)));
+        Says::Illegal { why, policy }
+    }
+
+    fn authorization(&self, spec: AuthorizationSpec) -> Says {
+        let AuthorizationSpec { action: written, dry_run, rules } = spec;
+        let Some(action) = authorization::action(&written) else {
+            return Says::Unsupported(Box::new(self.rejected(dry_run, &nobody_to_ask(&written))));
+        };
+        let written = count(&rules);
+        let (rules, of_requests) = authorization::rules(action, rules);
+        Says::Rules { policy: Box::new(self.policy(action, dry_run, rules)), written, of_requests }
+    }
+}
+
+fn nobody_to_ask(action: &AuthorizationAction) -> String {
+    let provider = match action {
+        AuthorizationAction::Custom { provider } => format!(" {provider:?}"),
+        AuthorizationAction::Allow | AuthorizationAction::Deny | AuthorizationAction::Audit => String::new(),
+    };
+    format!("CUSTOM asks the provider{provider}, and this version cannot ask any")
+}
+
+fn count<T>(rules: &[T]) -> u32 {
+    u32::try_from(rules.len()).unwrap_or(u32::MAX)
+}
+
+/// The name of a policy object in the mesh. An AuthorizationPolicy bears its own, as on Istio's wire; the others have their
 /// kind before it, `requestauthentication~jwt`: no object's name has a `~` (RFC 1123), so that none is taken for another.
 pub(crate) fn name(kind: &str, namespace: &Namespace, name: &str) -> Result<PolicyName, NameError> {
     match kind {
         "AuthorizationPolicy" => PolicyName::new(namespace.clone(), name),
         other => PolicyName::new(namespace.clone(), &format!("{}~{name}", other.to_ascii_lowercase())),
     }
+}
+
+/// The object that is known under that name.
+pub(crate) fn object(name: &PolicyName) -> ObjectKey {
+    let kinds = [PolicyKind::PeerAuthentication, PolicyKind::RequestAuthentication].map(|kind| kind.to_string());
+    let own = kinds.iter().find_map(|kind| {
+        let (before, own) = name.name().split_once('~')?;
+        kind.eq_ignore_ascii_case(before).then_some((kind.as_str(), own))
+    });
+    let authorization = PolicyKind::Authorization.to_string();
+    let (kind, own) = own.unwrap_or((&authorization, name.name()));
+    ObjectKey { kind: kind.into(), namespace: Some(name.namespace.clone()), name: own.into() }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, net::IpAddr, path::Path, sync::Arc};
 
 use foldhash::fast::RandomState;
-use weir_manifest::{DataplaneMode, EndpointSliceObject, PodObject, Sidecar, SliceEndpoint, SlicePort};
+use weir_manifest::{DataplaneMode, EndpointSliceObject, PodObject, Sidecar, SliceEndpoint, SlicePort, WaypointLabels};
 use weir_model::{Health, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount, WorkloadKind};
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) struct Pod {
 pub(crate) struct Traits {
     pub(crate) labels: LabelSet,
     pub(crate) mode: Option<DataplaneMode>,
+    pub(crate) waypoint: WaypointLabels,
     pub(crate) network: Option<Network>,
     pub(crate) service_account: ServiceAccount,
     pub(crate) network_mode: NetworkMode,
@@ -84,6 +85,7 @@ impl Sharing {
         let traits = Traits {
             labels: LabelSet::new(&pod.labels, &mut self.texts),
             mode: pod.mode,
+            waypoint: pod.waypoint.clone(),
             network: pod.network.clone(),
             service_account: pod.service_account.clone(),
             network_mode: pod.network_mode,

@@ -9,6 +9,7 @@ use weir_compile::{ClusterDomain, Compiler, Settings, default_root_namespace};
 use weir_manifest::{
     Backing, ContainerPort, DataplaneMode, EndpointSliceObject, FileName, Labels, NamespaceObject, Object, Origin,
     Owner, Phase, PodObject, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    WaypointLabels,
 };
 use weir_model::{Health, HealthPolicy, NetworkMode, Port};
 
@@ -64,6 +65,7 @@ fn pod(i: usize) -> PodObject {
         incarnation: format!("0b0e5b9e-7d0e-4b0c-8f0a-{i:012}").into(),
         labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
         mode: None,
+        waypoint: WaypointLabels::default(),
         network: None,
         netns: None,
         owner: Some(Owner { kind: "ReplicaSet".into(), name: format!("application-{service:04}-6b7d9c5f48").into() }),
@@ -85,6 +87,7 @@ fn service(i: usize) -> ServiceObject {
         origin: origin(),
         namespace: namespace(i).parse().unwrap(),
         name: format!("application-{i:04}").into(),
+        waypoint: WaypointLabels::default(),
         cluster_ips: vec![IpAddr::from([172, 20, a, b])],
         external_ips: Vec::new(),
         selector,
@@ -119,7 +122,12 @@ fn loaded() -> Compiler {
     let mut compiler = Compiler::new(settings());
     for i in 0..NAMESPACES {
         let (name, mode) = (namespace(i).parse().unwrap(), Some(DataplaneMode::Ambient));
-        compiler.set(Object::Namespace(NamespaceObject { origin: origin(), name, mode }));
+        compiler.set(Object::Namespace(NamespaceObject {
+            origin: origin(),
+            name,
+            mode,
+            waypoint: WaypointLabels::default(),
+        }));
     }
     for i in 0..SERVICES {
         compiler.set(Object::Service(service(i)));

@@ -99,6 +99,25 @@ impl fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
+/// What is wrong and where in the object, one error a line and at most `max` bytes; what does not fit is counted.
+pub(crate) fn lines(errors: &[ManifestError], max: usize) -> String {
+    let mut text = String::new();
+    for (told, error) in errors.iter().enumerate() {
+        let line = match error.field.as_str() {
+            "" => format!("{}\n", error.cause),
+            field => format!("{field}: {}\n", error.cause),
+        };
+        // So much is left for the count that its line always fits.
+        if text.len() + line.len() + 32 > max {
+            text.push_str(&format!("and {} more", errors.len() - told));
+            return text;
+        }
+        text.push_str(&line);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
 /// A value as it was found, short enough to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -238,11 +257,31 @@ pub enum Cause {
         /// The version found.
         found: String,
     },
-    /// A policy or demand this version does not enforce. It is refused, lest someone relies on it.
-    #[error("{what} is not enforced by this version; nothing is loaded while it is present")]
-    NotEnforced {
-        /// The kind or label.
+    /// A label or annotation at a place where nobody looks for it. It is refused, lest someone relies on it.
+    #[error("is read as {expected} only")]
+    Misplaced {
+        /// In words.
+        expected: &'static str,
+    },
+    /// More of something than is read.
+    #[error("more than {max} {what}")]
+    Exceeds {
+        /// Of what.
         what: &'static str,
+        /// As many there may be.
+        max: usize,
+    },
+    /// Fields that exclude each other.
+    #[error("not together with {other}")]
+    NotWith {
+        /// The others.
+        other: &'static str,
+    },
+    /// A field that means nothing without another.
+    #[error("only together with {other}")]
+    OnlyWith {
+        /// The other, in words.
+        other: &'static str,
     },
     /// Two objects of one kind, namespace and name.
     #[error("declared already in {first}")]

@@ -1,18 +1,16 @@
-//! Which kinds are read, which are accepted without effect, which are refused, and which nobody knows.
+//! Which kinds are read, which are accepted without effect, and which nobody knows.
 
-use crate::object::WhyIgnored;
+use crate::{object::WhyIgnored, read::policy::Which};
 
 /// What is done with a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Treatment {
-    /// Read whole, in this one version.
-    Read(ReadKind, &'static str),
+    /// Read whole, in these versions, the newest first.
+    Read(ReadKind, &'static [&'static str]),
     /// A list of other objects.
     List,
     /// Accepted unread.
     Ignore(Scope, WhyIgnored),
-    /// Refused: someone would rely on it.
-    NotEnforced(&'static str),
 }
 
 /// Whether objects of a kind live in a namespace.
@@ -31,12 +29,16 @@ pub(crate) enum ReadKind {
     EndpointSlice,
     Node,
     IpAddress,
+    Policy(Which),
 }
+
+/// Istio's versions of policies, which have one schema.
+pub(crate) const POLICY_VERSIONS: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
 
 impl ReadKind {
     pub(crate) fn scope(self) -> Scope {
         match self {
-            Self::Pod | Self::Service | Self::EndpointSlice => Scope::Namespaced,
+            Self::Pod | Self::Service | Self::EndpointSlice | Self::Policy(_) => Scope::Namespaced,
             Self::Namespace | Self::Node | Self::IpAddress => Scope::Cluster,
         }
     }
@@ -45,16 +47,18 @@ impl ReadKind {
 /// What is done with a kind of a group; nothing for one that is not known.
 pub(crate) fn treatment(group: &str, kind: &str) -> Option<Treatment> {
     let read = match (group, kind) {
-        ("", "Namespace") => Some(Treatment::Read(ReadKind::Namespace, "v1")),
-        ("", "Pod") => Some(Treatment::Read(ReadKind::Pod, "v1")),
-        ("", "Service") => Some(Treatment::Read(ReadKind::Service, "v1")),
-        ("", "Node") => Some(Treatment::Read(ReadKind::Node, "v1")),
+        ("", "Namespace") => Some(Treatment::Read(ReadKind::Namespace, &["v1"])),
+        ("", "Pod") => Some(Treatment::Read(ReadKind::Pod, &["v1"])),
+        ("", "Service") => Some(Treatment::Read(ReadKind::Service, &["v1"])),
+        ("", "Node") => Some(Treatment::Read(ReadKind::Node, &["v1"])),
         ("", "List") => Some(Treatment::List),
-        ("discovery.k8s.io", "EndpointSlice") => Some(Treatment::Read(ReadKind::EndpointSlice, "discovery.k8s.io/v1")),
-        ("networking.k8s.io", "IPAddress") => Some(Treatment::Read(ReadKind::IpAddress, "networking.k8s.io/v1")),
-        ("security.istio.io", "AuthorizationPolicy") => Some(Treatment::NotEnforced("AuthorizationPolicy")),
-        ("security.istio.io", "PeerAuthentication") => Some(Treatment::NotEnforced("PeerAuthentication")),
-        ("security.istio.io", "RequestAuthentication") => Some(Treatment::NotEnforced("RequestAuthentication")),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            Some(Treatment::Read(ReadKind::EndpointSlice, &["discovery.k8s.io/v1"]))
+        }
+        ("networking.k8s.io", "IPAddress") => Some(Treatment::Read(ReadKind::IpAddress, &["networking.k8s.io/v1"])),
+        ("security.istio.io", kind) => {
+            Which::named(kind).map(|which| Treatment::Read(ReadKind::Policy(which), POLICY_VERSIONS))
+        }
         _ => None,
     };
     read.or_else(|| {
@@ -157,7 +161,8 @@ mod tests {
     fn no_policy_of_istio_is_ever_ignored() {
         assert!(IGNORED.iter().all(|row| row.0 != "security.istio.io"));
         for kind in ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"] {
-            assert_eq!(treatment("security.istio.io", kind), Some(Treatment::NotEnforced(kind)));
+            let treatment = treatment("security.istio.io", kind);
+            assert!(matches!(treatment, Some(Treatment::Read(ReadKind::Policy(_), POLICY_VERSIONS))), "{treatment:?}");
         }
         assert_eq!(treatment("security.istio.io", "NewPolicy"), None);
     }

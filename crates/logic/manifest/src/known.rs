@@ -1,4 +1,5 @@
-//! The field names Kubernetes has at the levels read here, up to version 1.35 and with those it dropped lately.
+//! The field names Kubernetes has at the levels read here, up to version 1.35 and with those it dropped lately; and those of
+//! Istio's `security.istio.io/v1`.
 //!
 //! Fields that mean nothing to the mesh are here so that `kubectl get -o yaml` passes while a typo does not. Deeper
 //! levels that are not read are not checked.
@@ -202,3 +203,62 @@ pub(crate) const OBJECT_REFERENCE: &[&str] =
 pub(crate) const IP_ADDRESS_SPEC: &[&str] = &["parentRef"];
 
 pub(crate) const PARENT_REF: &[&str] = &["group", "name", "namespace", "resource"];
+
+pub(crate) const AUTHORIZATION_SPEC: &[&str] = &["action", "provider", "rules", "selector", "targetRef", "targetRefs"];
+
+pub(crate) const PROVIDER: &[&str] = &["name"];
+
+pub(crate) const SELECTOR: &[&str] = &["matchLabels"];
+
+pub(crate) const TARGET_REF: &[&str] = &["group", "kind", "name", "namespace"];
+
+pub(crate) const RULE: &[&str] = &["from", "to", "when"];
+
+pub(crate) const SOURCE: &[&str] = &[
+    "ipBlocks",
+    "namespaces",
+    "notIpBlocks",
+    "notNamespaces",
+    "notPrincipals",
+    "notRemoteIpBlocks",
+    "notRequestPrincipals",
+    "notServiceAccounts",
+    "notTrustDomains",
+    "principals",
+    "remoteIpBlocks",
+    "requestPrincipals",
+    "serviceAccounts",
+    "trustDomains",
+];
+
+pub(crate) const OPERATION: &[&str] =
+    &["hosts", "methods", "notHosts", "notMethods", "notPaths", "notPorts", "paths", "ports"];
+
+pub(crate) const CONDITION: &[&str] = &["key", "notValues", "values"];
+
+pub(crate) const PEER_AUTHENTICATION_SPEC: &[&str] = &["mtls", "portLevelMtls", "selector"];
+
+pub(crate) const MTLS: &[&str] = &["mode"];
+
+pub(crate) const REQUEST_AUTHENTICATION_SPEC: &[&str] = &["jwtRules", "selector", "targetRef", "targetRefs"];
+
+pub(crate) const JWT_RULE: &[&str] = &[
+    "audiences",
+    "forwardOriginalToken",
+    "fromCookies",
+    "fromHeaders",
+    "fromParams",
+    "issuer",
+    "jwks",
+    "jwksUri",
+    "jwks_uri",
+    "outputClaimToHeaders",
+    "outputPayloadToHeader",
+    "presence",
+    "spaceDelimitedClaims",
+    "timeout",
+];
+
+pub(crate) const JWT_HEADER: &[&str] = &["name", "prefix"];
+
+pub(crate) const CLAIM_TO_HEADER: &[&str] = &["claim", "header"];

@@ -65,6 +65,8 @@ pub struct NamespaceObject {
     pub name: Namespace,
     /// Whether its pods are in the mesh, if it says.
     pub mode: Option<DataplaneMode>,
+    /// Which waypoint its labels bind all in it to.
+    pub waypoint: WaypointLabels,
 }
 
 /// `status.phase` of a pod.
@@ -124,6 +126,8 @@ pub struct PodObject {
     pub labels: Labels,
     /// Its own label `istio.io/dataplane-mode`.
     pub mode: Option<DataplaneMode>,
+    /// Which waypoint its own labels bind it to.
+    pub waypoint: WaypointLabels,
     /// Its own label `topology.istio.io/network`.
     pub network: Option<Network>,
     /// Annotation `weir.dev/netns`: an absolute path.
@@ -194,6 +198,8 @@ pub struct ServiceObject {
     pub namespace: Namespace,
     /// `metadata.name`: a DNS label.
     pub name: Arc<str>,
+    /// Which waypoint its own labels bind it to.
+    pub waypoint: WaypointLabels,
     /// `spec.clusterIPs`, canonical. Empty for headless and external ones.
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs` and addresses of its load balancer that lead to it as they are.

@@ -95,7 +95,7 @@ impl Parsing {
         let namespaced = match treatment {
             Some(Treatment::Read(kind, _)) => kind.scope() == Scope::Namespaced,
             Some(Treatment::Ignore(scope, _)) => scope == Scope::Namespaced,
-            Some(Treatment::NotEnforced(_)) | None => true,
+            None => true,
             Some(Treatment::List) => false,
         };
         let object = read::object_ref(kind, namespaced, &quiet_fields, &mut quiet);
@@ -103,16 +103,16 @@ impl Parsing {
         match treatment {
             Some(Treatment::List) if nesting == Nesting::Document => return self.list(reader, at),
             Some(Treatment::List) => reader.expected::<()>(at, "no list within a list")?,
-            Some(Treatment::NotEnforced(what)) => reader.fail(at, Cause::NotEnforced { what }),
             Some(Treatment::Ignore(_, why)) => {
                 self.unique(reader, at, group, &object);
                 self.objects.ignored.push(Ignored { origin: reader.origin.clone(), object, field: "", why });
             }
-            Some(Treatment::Read(kind, version)) if version == api_version => {
+            Some(Treatment::Read(kind, versions)) if versions.contains(&api_version) => {
                 self.unique(reader, at, group, &object);
                 self.read(reader, at, kind);
             }
-            Some(Treatment::Read(_, expected)) => {
+            Some(Treatment::Read(_, versions)) => {
+                let expected = versions.first().copied().unwrap_or_default();
                 let (kind, found) = (kind.to_owned(), api_version.to_owned());
                 reader.fail(at, Cause::ApiVersion { kind, expected, found });
             }
@@ -151,9 +151,12 @@ impl Parsing {
     fn read(&mut self, reader: &mut Reader, at: &At<'_>, kind: ReadKind) -> Option<()> {
         let known = match kind {
             ReadKind::EndpointSlice => known::ENDPOINT_SLICE,
-            ReadKind::Namespace | ReadKind::Pod | ReadKind::Service | ReadKind::Node | ReadKind::IpAddress => {
-                known::OBJECT
-            }
+            ReadKind::Namespace
+            | ReadKind::Pod
+            | ReadKind::Service
+            | ReadKind::Node
+            | ReadKind::IpAddress
+            | ReadKind::Policy(_) => known::OBJECT,
         };
         let fields: Fields<'_> = reader.fields(at, known)?;
         let meta = read::metadata(reader, &fields)?;
@@ -164,6 +167,9 @@ impl Parsing {
             ReadKind::Pod => self.objects.pods.push(read::pod::pod(reader, &fields, &meta)?),
             ReadKind::EndpointSlice => self.objects.endpoint_slices.push(read::slice::slice(reader, &fields, &meta)?),
             ReadKind::IpAddress => self.allotments.push(read::cluster::ip_address(reader, &fields, &meta)?),
+            ReadKind::Policy(which) => {
+                self.objects.policies.push(read::policy::policy(reader, &fields, &meta, which)?);
+            }
             ReadKind::Service => {
                 let (service, allot) = read::service::service(reader, &fields, &meta)?;
                 if allot == Allot::Yes {

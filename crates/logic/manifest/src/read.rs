@@ -1,5 +1,6 @@
 //! What all objects have in common: metadata, labels with a meaning to the mesh, addresses.
 
+pub(crate) mod authorization;
 pub(crate) mod cluster;
 pub(crate) mod pod;
 pub(crate) mod policy;
@@ -13,12 +14,15 @@ use weir_model::{Namespace, canonical_ip};
 use crate::{
     error::{Cause, ObjectRef},
     known,
-    object::{DataplaneMode, Ignored, Owner, WhyIgnored},
+    object::{DataplaneMode, Ignored, Owner, WaypointLabels, WaypointUse, WhyIgnored},
     reader::{At, Fields, Reader, Texts},
 };
 
 /// The namespace of an object that names none. Kubernetes' own default.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+const WAYPOINT: &str = "weir.dev/waypoint";
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 
 const SUBDOMAIN: &str = "a DNS subdomain: lower-case letters, digits, '-' and '.' inside, at most 253";
 const LABEL: &str = "a DNS label: lower-case letters, digits and '-' inside, at most 63";
@@ -32,6 +36,8 @@ pub(crate) struct Meta<'n> {
     pub(crate) uid: Option<&'n str>,
     pub(crate) owner: Option<Owner>,
     pub(crate) terminating: bool,
+    pub(crate) created: Option<At<'n>>,
+    pub(crate) generation: Option<At<'n>>,
 }
 
 /// Reads `metadata` of an object whose own fields are given.
@@ -48,14 +54,13 @@ pub(crate) fn metadata<'n>(reader: &mut Reader, object: &Fields<'n>) -> Option<M
     let owners: Vec<_> = owners.iter().filter_map(|at| owner(reader, at)).collect();
     let labels = reader.texts(fields.field("labels"));
     let annotations = reader.texts(fields.field("annotations"));
-    for texts in [&labels, &annotations] {
-        if let Some((_, at)) = texts.at("weir.dev/waypoint") {
-            reader.fail(&at, Cause::NotEnforced { what: "weir.dev/waypoint" });
-        }
+    if let Some((_, at)) = annotations.at(WAYPOINT) {
+        reader.fail(&at, Cause::Misplaced { expected: "a label" });
     }
     let owner = owners.into_iter().find_map(|(controller, owner)| controller.then_some(owner));
     let terminating = fields.field("deletionTimestamp").is_some();
-    Some(Meta { labels, annotations, name, namespace, uid, owner, terminating })
+    let (created, generation) = (fields.field("creationTimestamp"), fields.field("generation"));
+    Some(Meta { labels, annotations, name, namespace, uid, owner, terminating, created, generation })
 }
 
 fn owner(reader: &mut Reader, at: &At<'_>) -> Option<(bool, Owner)> {
@@ -79,6 +84,25 @@ impl Meta<'_> {
         }
     }
 
+    /// The labels that bind to a waypoint. An empty one says nothing.
+    pub(crate) fn waypoint(&self, reader: &mut Reader) -> WaypointLabels {
+        let label = |key| self.labels.at(key).filter(|(text, _)| !text.is_empty());
+        let namespace = label("istio.io/use-waypoint-namespace").and_then(|(_, at)| reader.name::<Namespace>(&at));
+        let uses = label(USE_WAYPOINT).and_then(|(text, at)| match text {
+            "none" => Some(WaypointUse::None),
+            _ => {
+                let name = reader.parse::<weir_model::NodeName>(&at, "\"none\" or the name of a Gateway")?;
+                Some(WaypointUse::Gateway { namespace, name: name.as_str().into() })
+            }
+        });
+        let required = match self.labels.at(WAYPOINT) {
+            Some(("required", _)) => true,
+            Some((_, at)) => reader.expected::<()>(&at, "\"required\"").is_some(),
+            None => false,
+        };
+        WaypointLabels { uses, required }
+    }
+
     /// The name as a DNS subdomain.
     pub(crate) fn subdomain(&self, reader: &mut Reader) -> Option<Arc<str>> {
         let at = self.name.as_ref()?;
@@ -93,7 +117,7 @@ impl Meta<'_> {
 
     /// What the labels ask for that this version has no part for.
     pub(crate) fn ignored(&self, reader: &Reader) -> Option<Ignored> {
-        let (text, at) = self.labels.at("istio.io/use-waypoint")?;
+        let (text, at) = self.labels.at(USE_WAYPOINT)?;
         let object = reader.object.clone().filter(|_| text != "none")?;
         let mut origin = reader.origin.clone();
         origin.line = at.node.line;

@@ -12,6 +12,9 @@ use crate::{
     tree::{Node, Value},
 };
 
+/// Most errors that are kept of one object.
+const MAX_ERRORS: usize = 1_000;
+
 /// What a field that nobody here knows means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
@@ -27,6 +30,8 @@ pub(crate) struct Reader {
     unknown: Unknown,
     pub(crate) object: Option<ObjectRef>,
     pub(crate) errors: Vec<ManifestError>,
+    /// How many there were, kept or not.
+    pub(crate) told: usize,
 }
 
 /// A value and the path that led to it.
@@ -44,6 +49,21 @@ pub(crate) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// The fields of a map that is not there.
+    pub(crate) fn absent(path: &str, line: usize) -> Self {
+        Self { fields: &[], path: path.to_owned(), line }
+    }
+
+    /// All fields with their names, null ones too.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'n str, At<'n>)> {
+        self.fields.iter().map(|(key, node)| (key.as_str(), At { node, path: join(&self.path, key) }))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The field, unless it is absent or null.
     pub(crate) fn field(&self, name: &str) -> Option<At<'n>> {
         let (key, node) = self.fields.iter().find(|(key, _)| key == name)?;
@@ -73,7 +93,7 @@ fn join(path: &str, key: &str) -> String {
 
 impl Reader {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, unknown: Unknown::Refused, object: None, errors: Vec::new() }
+        Self { origin, unknown: Unknown::Refused, object: None, errors: Vec::new(), told: 0 }
     }
 
     /// A reader of what an API server sent.
@@ -81,8 +101,19 @@ impl Reader {
         Self { unknown: Unknown::Ignored, ..Self::new(origin) }
     }
 
+    /// From here on a field that nobody here knows is an error: it may narrow what the others say.
+    pub(crate) fn strictly(&mut self) {
+        self.unknown = Unknown::Refused;
+    }
+
     /// Notes an error at a path and line.
     pub(crate) fn fail_at(&mut self, path: String, line: usize, cause: Cause) {
+        self.told = self.told.saturating_add(1);
+        let (path, cause) = match self.errors.len() {
+            0..MAX_ERRORS => (path, cause),
+            MAX_ERRORS => (String::new(), Cause::Exceeds { what: "errors in one object", max: MAX_ERRORS }),
+            _ => return,
+        };
         let origin = Origin { line, ..self.origin.clone() };
         self.errors.push(ManifestError { origin, object: self.object.clone(), field: path, cause });
     }
@@ -141,6 +172,19 @@ impl Reader {
                 self.expected::<()>(&at, "a list");
                 Vec::new()
             }
+        }
+    }
+
+    /// The items of a list of at most `max`; none when it is absent or longer.
+    pub(crate) fn few<'n>(&mut self, at: Option<At<'n>>, what: &'static str, max: usize) -> Vec<At<'n>> {
+        match &at {
+            Some(At { node: Node { value: Value::List(items), .. }, .. }) if items.len() > max => {
+                if let Some(at) = &at {
+                    self.fail(at, Cause::Exceeds { what, max });
+                }
+                Vec::new()
+            }
+            Some(_) | None => self.items(at),
         }
     }
 

@@ -1,19 +1,21 @@
 //! One object as an API server sends it.
 //!
 //! In: JSON, through serde. Out: the object, or every error in it. A server has checked the object against its own schema, and
-//! may be newer than this program: an unknown field is no error here. Everything else is as strict as for files, but for
-//! policies: what cannot be read of one widens whom it covers.
+//! may be newer than this program: an unknown field is no error here, but for what a policy says: it may narrow the rest.
+//! Everything else is as strict as for files. A policy that is not legal is an object all the same, with all its errors: what
+//! it covers must be known.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
-use weir_model::{Namespace, NodeName, PolicyKind};
+use weir_model::{Namespace, NodeName};
 
 use crate::{
     error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin},
+    kind::POLICY_VERSIONS,
     known,
     object::{Object, ObjectKey},
-    read,
+    read::{self, policy::Which},
     reader::{At, Fields, Reader},
     tree::{Value, json::Tree},
 };
@@ -75,7 +77,7 @@ impl Kind {
         }
     }
 
-    /// The one version that is read.
+    /// The version that is asked for. Policies are read in an older one, too.
     pub fn version(self) -> &'static str {
         "v1"
     }
@@ -100,11 +102,11 @@ impl Kind {
     }
 
     /// Which policy it is, if it is one.
-    fn policy(self) -> Option<PolicyKind> {
+    fn policy(self) -> Option<Which> {
         match self {
-            Self::AuthorizationPolicy => Some(PolicyKind::Authorization),
-            Self::PeerAuthentication => Some(PolicyKind::PeerAuthentication),
-            Self::RequestAuthentication => Some(PolicyKind::RequestAuthentication),
+            Self::AuthorizationPolicy => Some(Which::Authorization),
+            Self::PeerAuthentication => Some(Which::PeerAuthentication),
+            Self::RequestAuthentication => Some(Which::RequestAuthentication),
             Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::EndpointSlice => None,
         }
     }
@@ -153,7 +155,7 @@ impl Sent {
         Some(ObjectKey { kind: kind.name().into(), namespace, name: name.as_str().into() })
     }
 
-    /// The object. `file` names the source in errors.
+    /// The object. `file` names the source in errors. What is wrong with a policy is in it: [`PolicySpec::Rejected`].
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -174,17 +176,19 @@ impl Sent {
             let cause = Cause::Missing { expected: "the object's namespace, which a server always says" };
             reader.fail_at("metadata.namespace".to_owned(), 0, cause);
         }
-        if kind.is_custom() {
-            let whole = fields.as_ref().filter(|_| reader.errors.is_empty() && self.tree.cut.is_none());
-            if let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind)
-                && let Some(kind) = kind.policy()
-            {
-                let policy = read::policy::policy(Reader::new(origin), whole, kind, namespace, name);
-                return Ok(Object::Policy(policy));
-            }
-        }
         if let Some(cause) = &self.tree.cut {
             reader.fail(&at, cause.clone());
+        }
+        if let Some(which) = kind.policy()
+            && let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind)
+        {
+            let legible = fields.as_ref().filter(|_| reader.errors.is_empty());
+            for field in &self.tree.left_out {
+                reader.fail_at(format!("spec.{field}"), 0, Cause::UnknownField { nearest: None });
+            }
+            return Ok(Object::Policy(read::policy::sent(reader, legible, which, namespace, name)));
+        }
+        if self.tree.cut.is_some() {
             return Err(reader.errors);
         }
         let object = fields.and_then(|fields| core(&mut reader, &fields, kind));
@@ -212,14 +216,15 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
 
 /// Checks kind and version, which the items of a list need not repeat.
 fn declared(reader: &mut Reader, fields: &Fields<'_>, kind: Kind) {
-    let expected = match kind {
-        Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => "v1",
-        Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => "security.istio.io/v1",
+    let versions: &'static [&'static str] = match kind {
+        Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => &["v1"],
+        Kind::EndpointSlice => &["discovery.k8s.io/v1"],
+        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => POLICY_VERSIONS,
     };
     if let Some((found, at)) = reader.some_text(fields.field("apiVersion"))
-        && found != expected
+        && !versions.contains(&found)
     {
+        let expected = versions.first().copied().unwrap_or_default();
         let found = found.to_owned();
         reader.fail(&at, Cause::ApiVersion { kind: kind.name().to_owned(), expected, found });
     }

@@ -204,10 +204,14 @@ fn a_folder_that_cannot_be_taken_is_not_opened() {
     let dir = TempDir::new().unwrap();
     let missing = FolderSource::open(&dir.path().join("missing"), settings()).map(|_| ()).unwrap_err();
     assert!(matches!(missing.as_slice(), [SourceError::Folder { .. }]));
-    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict}\nspec: {}\n";
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict}\nspec: {mtls: {mode: strict}}\n";
     fs::write(dir.path().join("policy.yaml"), policy).unwrap();
     fs::write(dir.path().join("pod.yaml"), pod("a", 1)).unwrap();
     let errors = FolderSource::open(dir.path(), settings()).map(|_| ()).unwrap_err();
     assert_eq!(errors.len(), 1);
-    assert!(errors[0].to_string().contains("PeerAuthentication is not enforced by this version"), "{}", errors[0]);
+    assert!(
+        errors[0].to_string().contains("PeerAuthentication default/strict: spec.mtls.mode: expected"),
+        "{}",
+        errors[0]
+    );
 }

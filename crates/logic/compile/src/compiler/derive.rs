@@ -1,17 +1,34 @@
 //! What the mesh says of one thing, from what the objects say.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use weir_manifest::{Backing, ServiceObject};
-use weir_model::{Health, HealthPolicy, Membership, Policy, PolicyName, Service, Workload};
+use weir_model::{Enrolment, Health, HealthPolicy, Membership, Policy, Service, Workload};
 use weir_world::Mesh;
 
 use super::index::{Index, Place};
 use crate::{
-    Settings, service,
+    Settings,
+    policy::{
+        Declared,
+        waypoint::{self, Bonds},
+    },
+    service,
     trimmed::{Endpoint, Key, Pod, Slice},
     workload::{self, Surroundings},
 };
+
+/// What a pod stands behind.
+#[derive(Default)]
+struct Behind<'i> {
+    /// The services that lead to it: those that select it and have no slices, and those whose slices list it.
+    memberships: Vec<Membership>,
+    /// All of its namespace that select it or list it, whether they lead to it now or not.
+    services: Vec<&'i ServiceObject>,
+}
 
 /// Who an endpoint is.
 enum Who<'i> {
@@ -26,11 +43,14 @@ enum Who<'i> {
 impl Index {
     /// Everything, sorted.
     pub(super) fn mesh(&self, settings: &Settings) -> Mesh {
-        let mut mesh = Mesh::default();
+        let (mut mesh, mut required) = (Mesh::default(), BTreeMap::new());
         for (namespace, space) in &self.spaces {
             let key = |name: &std::sync::Arc<str>| Key { namespace: namespace.clone(), name: name.clone() };
             for name in space.pods.keys() {
-                mesh.workloads.extend(self.pod_workload(settings, &key(name)));
+                if let Some((workload, policy)) = self.pod_workload(settings, &key(name)) {
+                    mesh.workloads.push(workload);
+                    required.extend(policy.map(|policy| (policy.name.clone(), policy)));
+                }
             }
             for name in space.services.keys() {
                 mesh.services.extend(self.service(settings, &key(name)));
@@ -49,36 +69,53 @@ impl Index {
                 mesh.local_pods.push(workload::local_pod(settings, key, pod, mode));
             }
         }
-        mesh.policies = self.policies.keys().filter_map(|name| self.policy(name)).collect();
+        mesh.policies = self.policies.values().flat_map(Declared::policies).chain(required.into_values()).collect();
+        mesh.policies.sort_by(|one, other| one.name.cmp(&other.name));
         mesh.workloads.sort_by(|one, other| one.uid.cmp(&other.uid));
         mesh.services.sort_by(|one, other| one.name.cmp(&other.name));
         mesh.local_pods.sort_by(|one, other| one.uid.cmp(&other.uid));
         mesh
     }
 
-    /// The workload a pod is, if the mesh knows it.
-    pub(super) fn pod_workload(&self, settings: &Settings, key: &Key) -> Option<Workload> {
+    /// The workload a pod is, if the mesh knows it, and the policy that keeps all but its waypoints out, if there must be one.
+    pub(super) fn pod_workload(&self, settings: &Settings, key: &Key) -> Option<(Workload, Option<Policy>)> {
         let space = self.space(&key.namespace)?;
         let pod = space.pods.get(&key.name).filter(|pod| pod.exists())?;
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-        let around = Surroundings {
-            mode: space.mode,
-            locality: node.and_then(|node| node.locality.clone()).unwrap_or_default(),
-            services: self.memberships(settings, key, pod),
-            policies: self.policies_over(key, pod),
+        let meshed = workload::enrolment(&pod.traits, space.mode) == Enrolment::Enrolled;
+        let Behind { memberships, services } = self.behind(settings, key, pod);
+        let bonds = Bonds {
+            pod: key,
+            gateway: pod.traits.labels.value(waypoint::GATEWAY),
+            own: &pod.traits.waypoint,
+            services,
+            namespace: &space.waypoint,
         };
-        Some(workload::workload(settings, key, pod, around))
+        let required = bonds.required(settings).filter(|_| meshed);
+        let mut policies = self.policies_over(key, pod, meshed);
+        if let Some(required) = &required
+            && let Err(at) = policies.binary_search(&required.name)
+        {
+            policies.insert(at, required.name.clone());
+        }
+        let locality = node.and_then(|node| node.locality.clone()).unwrap_or_default();
+        let around = Surroundings { mode: space.mode, locality, services: memberships, policies };
+        Some((workload::workload(settings, key, pod, around), required))
     }
 
-    /// The services a pod stands behind: those that select it and have no slices, and those whose slices list it.
-    fn memberships(&self, settings: &Settings, key: &Key, pod: &Pod) -> Vec<Membership> {
-        let mut services = Vec::new();
-        let Some(space) = self.space(&key.namespace) else { return services };
+    /// What a pod stands behind.
+    fn behind(&self, settings: &Settings, key: &Key, pod: &Pod) -> Behind<'_> {
+        let (mut services, mut objects) = (Vec::new(), Vec::new());
+        let Some(space) = self.space(&key.namespace) else { return Behind::default() };
         for name in space.selecting.candidates(&pod.traits.labels) {
             let Some(object) = space.services.get(name).filter(|object| object.backing == Backing::Endpoints) else {
                 continue;
             };
-            if pod.traits.labels.matches(&object.selector) && !space.slices_of.contains_key(name) {
+            if !pod.traits.labels.matches(&object.selector) {
+                continue;
+            }
+            objects.push(&**object);
+            if !space.slices_of.contains_key(name) {
                 let ports = service::selected_ports(object, &pod.traits);
                 service::join(&mut services, service::name(settings, &object.namespace, &object.name), &ports);
             }
@@ -91,30 +128,16 @@ impl Index {
             let Some(slice) = self.slice(slice_key) else { continue };
             let Some(endpoint) = slice.endpoints.get(*i) else { continue };
             let Who::Pod(who) = self.who(endpoint) else { continue };
-            if let Some(object) = self.sliced_service(slice_key, slice)
-                && who == key
-                && takes(object, endpoint.health)
-            {
+            let Some(object) = self.sliced_service(slice_key, slice).filter(|_| who == key) else { continue };
+            if slice_key.namespace == key.namespace {
+                objects.push(object);
+            }
+            if takes(object, endpoint.health) {
                 let ports = service::slice_ports(object, slice);
                 service::join(&mut services, service::name(settings, &object.namespace, &object.name), &ports);
             }
         }
-        services
-    }
-
-    fn policies_over(&self, key: &Key, pod: &Pod) -> Vec<PolicyName> {
-        let mut policies = Vec::new();
-        for over in [None, Some(key.namespace.clone())] {
-            let Some(selectors) = self.covering.get(&over) else { continue };
-            for name in selectors.candidates(&pod.traits.labels) {
-                let selector = self.policies.get(name).and_then(|covering| covering.selector.as_ref());
-                if selector.is_some_and(|selector| pod.traits.labels.matches(selector)) {
-                    policies.push(name.clone());
-                }
-            }
-        }
-        policies.sort();
-        policies
+        Behind { memberships: services, services: objects }
     }
 
     /// The workload that the endpoints of a slice are which name no pod, have that first address, and are none.
@@ -154,11 +177,6 @@ impl Index {
 
     pub(super) fn service(&self, settings: &Settings, key: &Key) -> Option<Service> {
         self.service_object(key).map(|object| service::service(settings, object))
-    }
-
-    pub(super) fn policy(&self, name: &PolicyName) -> Option<Policy> {
-        let covering = self.policies.get(name)?;
-        Some(covering.policy(name))
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use weir_manifest::{DataplaneMode, ServiceObject};
+use weir_manifest::{DataplaneMode, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
+use super::policies::Level;
 use crate::{
     Settings,
     labels::{Labelled, Selectors},
-    policy::Covering,
+    policy::{Declared, Rank},
     trimmed::{Endpoint, Key, Pod, Slice},
 };
 
@@ -28,15 +29,19 @@ pub(super) struct Index {
     pub(super) spaces: Map<Namespace, Space>,
     pub(super) nodes: Map<NodeName, Node>,
     pub(super) at: Map<IpAddr, At>,
-    pub(super) policies: BTreeMap<PolicyName, Covering>,
-    /// Policies with a selector, by the namespace whose pods they select, or none for all.
+    /// Policies, by the names of their objects.
+    pub(super) policies: BTreeMap<PolicyName, Declared>,
+    /// Those with a selector, by the namespace whose pods they select, or none for all.
     pub(super) covering: Map<Option<Namespace>, Selectors<PolicyName>>,
+    /// Those that say who must prove who they are, the first that which counts.
+    pub(super) levels: Map<Level, BTreeSet<Rank>>,
 }
 
 /// A namespace.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     pub(super) mode: Option<DataplaneMode>,
+    pub(super) waypoint: WaypointLabels,
     pub(super) pods: Map<Arc<str>, Pod>,
     pub(super) labelled: Labelled,
     pub(super) services: Map<Arc<str>, Arc<ServiceObject>>,
@@ -66,8 +71,9 @@ pub(super) struct At {
 
 impl Space {
     fn is_empty(&self) -> bool {
-        let Self { mode, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } = self;
-        mode.is_none() && pods.is_empty() && services.is_empty() && slices.is_empty() && named.is_empty()
+        let Self { mode, waypoint, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } = self;
+        let silent = mode.is_none() && *waypoint == WaypointLabels::default();
+        silent && pods.is_empty() && services.is_empty() && slices.is_empty() && named.is_empty()
     }
 }
 
@@ -84,18 +90,21 @@ impl Index {
         };
         let endpoints = self.spaces.values().flat_map(|space| space.slices.values()).flat_map(|one| &one.endpoints);
         let named = self.spaces.values().flat_map(|space| space.named.values()).map(Vec::len).sum::<usize>();
-        let covering = self.policies.values().filter(|covering| covering.selector.is_some());
+        let covering = self.policies.values().filter(|declared| declared.selector.is_some());
+        let modes = self.policies.values().filter(|declared| declared.modes().is_some());
         self.spaces.values().all(|space| !space.is_empty() && tidy(space))
             && named + self.at.values().map(|at| at.endpoints.len()).sum::<usize>() == endpoints.count()
             && self.nodes.values().all(|node| node.locality.is_some() || !node.pods.is_empty())
             && self.covering.values().map(Selectors::len).sum::<usize>() == covering.count()
+            && self.levels.values().map(BTreeSet::len).sum::<usize>() == modes.count()
     }
 
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, at, policies, covering } = self;
-        spaces.is_empty() && nodes.is_empty() && at.is_empty() && policies.is_empty() && covering.is_empty()
+        let Self { spaces, nodes, at, policies, covering, levels } = self;
+        let objects = spaces.is_empty() && nodes.is_empty() && at.is_empty();
+        objects && policies.is_empty() && covering.is_empty() && levels.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {
@@ -162,31 +171,17 @@ impl Index {
         space.labelled.candidates(&object.selector).filter(selects).map(key).collect()
     }
 
-    /// The pods that a policy's selector selects.
-    pub(super) fn covered(&self, settings: &Settings, policy: &PolicyName) -> Vec<Key> {
-        let Some(Covering { selector: Some(selector), .. }) = self.policies.get(policy) else { return Vec::new() };
-        let wide = policy.namespace == settings.root_namespace;
-        let spaces: Vec<_> = if wide {
-            self.spaces.iter().collect()
-        } else {
-            self.spaces.get_key_value(&policy.namespace).into_iter().collect()
-        };
-        let mut keys = Vec::new();
-        for (namespace, space) in spaces {
-            for name in space.labelled.candidates(selector) {
-                if space.pods.get(name).is_some_and(|pod| pod.traits.labels.matches(selector)) {
-                    keys.push(Key { namespace: namespace.clone(), name: name.clone() });
-                }
-            }
-        }
-        keys
-    }
-
     /// Sets or forgets what a namespace says of its pods, and names them if it is something else now.
-    pub(super) fn replace_mode(&mut self, name: &Namespace, mode: Option<DataplaneMode>) -> Vec<Key> {
+    pub(super) fn replace_namespace(
+        &mut self,
+        name: &Namespace,
+        mode: Option<DataplaneMode>,
+        waypoint: WaypointLabels,
+    ) -> Vec<Key> {
         let space = self.space_mut(name);
-        let changed = space.mode != mode;
+        let changed = space.mode != mode || space.waypoint != waypoint;
         space.mode = mode;
+        space.waypoint = waypoint;
         let key = |pod: &Arc<str>| Key { namespace: name.clone(), name: pod.clone() };
         let pods = if changed { space.pods.keys().map(key).collect() } else { Vec::new() };
         self.forget_empty_space(name);
@@ -305,23 +300,6 @@ impl Index {
             }
             (None, Some(ip)) => self.change_at(*ip, |at| change(&mut at.endpoints)),
             (None, None) => {}
-        }
-    }
-
-    pub(super) fn replace_policy(&mut self, name: &PolicyName, now: Option<Covering>) {
-        if let Some(Covering { over, selector: Some(selector), .. }) = self.policies.remove(name)
-            && let Some(selectors) = self.covering.get_mut(&over)
-        {
-            selectors.remove(&selector, name);
-            if selectors.is_empty() {
-                self.covering.remove(&over);
-            }
-        }
-        if let Some(covering) = now {
-            if let Some(selector) = &covering.selector {
-                self.covering.entry(covering.over.clone()).or_default().insert(selector, name);
-            }
-            self.policies.insert(name.clone(), covering);
         }
     }
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use weir_manifest::{Backing, Labels, Object, PodObject, PolicyTarget, ServiceObject, SliceEndpoint};
-use weir_model::{
-    Health, HealthPolicy, NetworkMode, Policy, PolicyAction, PolicyScope, PolicySource, Workload, WorkloadUid,
+use weir_manifest::{
+    Backing, Labels, NamespaceObject, Object, PeerAuthenticationSpec, PodObject, PolicySpec, PolicyTarget,
+    ServiceObject, SliceEndpoint,
 };
-
-use weir_manifest::PolicySpec;
+use weir_model::{Enrolment, Health, HealthPolicy, NetworkMode, Policy, Workload, WorkloadUid};
 
 use super::*;
 use crate::{
+    policy::{
+        mtls,
+        waypoint::{self, Bonds},
+    },
     service,
     workload::{Surroundings, of_endpoint},
 };
@@ -23,21 +26,25 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
     let mut workloads = BTreeMap::new();
     for pod in pods.iter().filter(|pod| exists(pod)) {
         let key = Key { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let mode = all(objects, |one| {
-            let Object::Namespace(namespace) = one else { return None };
-            namespace.mode.filter(|_| namespace.name == pod.namespace)
-        });
+        let namespace = namespace_of(objects, pod);
+        let mode = namespace.and_then(|namespace| namespace.mode);
         let locality = all(objects, |one| {
             let Object::Node(node) = one else { return None };
             (Some(&node.name) == pod.node.as_ref()).then(|| workload::locality(&node.labels))
         });
         let trimmed = sharing.pod(PodObject::clone(pod));
-        let around = Surroundings {
-            mode: mode.first().copied(),
-            locality: locality.into_iter().next().unwrap_or_default(),
-            services: Vec::new(),
-            policies: policies_over(objects, settings, pod),
-        };
+        let mut policies = policies_over(objects, settings, pod);
+        if workload::enrolment(&trimmed.traits, mode) == Enrolment::Enrolled {
+            let levels = levels(objects, settings, pod).map(|one| one.and_then(|one| modes(settings, one)));
+            let [own, namespace, everywhere] = &levels;
+            policies.extend(mtls::named(own.as_ref(), [namespace.as_ref(), everywhere.as_ref()]));
+            let required = required(objects, settings, &pods, pod);
+            policies.extend(required.iter().map(|policy| policy.name.clone()));
+            mesh.policies.extend(required);
+        }
+        policies.sort();
+        let locality = locality.into_iter().next().unwrap_or_default();
+        let around = Surroundings { mode, locality, services: Vec::new(), policies };
         if pod.node == settings.node && pod.node.is_some() {
             mesh.local_pods.push(workload::local_pod(settings, &key, &trimmed, around.mode));
         }
@@ -49,26 +56,13 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
             place(objects, settings, &pods, service, &mut workloads);
         }
         if let Object::Policy(policy) = object {
-            let name = policy::name(&policy.kind.to_string(), &policy.namespace, &policy.name).unwrap();
-            let scope = match selector(policy).is_none() {
-                false => PolicyScope::Workloads,
-                true if policy.namespace == settings.root_namespace => PolicyScope::Mesh,
-                true => PolicyScope::Namespace,
-            };
-            let rejected = match &policy.spec {
-                PolicySpec::Rejected(why) => Some(why.clone()),
-                PolicySpec::Authorization(_)
-                | PolicySpec::PeerAuthentication(_)
-                | PolicySpec::RequestAuthentication => None,
-            };
-            let source = PolicySource { kind: policy.kind, name: policy.name.clone(), file: None };
-            let (action, dry_run, rules) = (PolicyAction::Deny, false, Vec::new());
-            mesh.policies.push(Policy { name, scope, action, dry_run, rules, rejected, source });
+            mesh.policies.extend(Declared::new(settings, policy.clone(), None).policies());
         }
     }
     mesh.workloads = workloads.into_values().collect();
     mesh.services.sort_by(|one, other| one.name.cmp(&other.name));
     mesh.policies.sort_by(|one, other| one.name.cmp(&other.name));
+    mesh.policies.dedup();
     mesh.local_pods.sort_by(|one, other| one.uid.cmp(&other.uid));
     mesh
 }
@@ -92,16 +86,92 @@ fn selector(policy: &PolicyObject) -> Option<&Labels> {
     }
 }
 
-fn policies_over(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings, pod: &PodObject) -> Vec<PolicyName> {
-    let mut names = all(objects, |one| {
-        let Object::Policy(policy) = one else { return None };
-        let selector = selector(policy)?;
-        let there = policy.namespace == pod.namespace || policy.namespace == settings.root_namespace;
-        (there && selects(selector, pod))
-            .then(|| policy::name(&policy.kind.to_string(), &policy.namespace, &policy.name).unwrap())
+fn namespace_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, pod: &PodObject) -> Option<&'o NamespaceObject> {
+    let named = all(objects, |one| {
+        let Object::Namespace(namespace) = one else { return None };
+        (namespace.name == pod.namespace).then_some(namespace)
     });
-    names.sort();
-    names
+    named.first().copied()
+}
+
+fn covers(settings: &Settings, policy: &PolicyObject, pod: &PodObject) -> bool {
+    let there = policy.namespace == pod.namespace || policy.namespace == settings.root_namespace;
+    there && selector(policy).is_none_or(|selector| selects(selector, pod))
+}
+
+fn policies_over(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings, pod: &PodObject) -> Vec<PolicyName> {
+    all(objects, |one| {
+        let Object::Policy(policy) = one else { return None };
+        selector(policy).filter(|_| covers(settings, policy, pod) && modes(settings, policy).is_none())?;
+        Some(policy::name(&policy.kind.to_string(), &policy.namespace, &policy.name).unwrap())
+    })
+}
+
+fn peer_authentication(policy: &PolicyObject) -> Option<&PeerAuthenticationSpec> {
+    match &policy.spec {
+        PolicySpec::PeerAuthentication(_) if policy.target == PolicyTarget::Unknown => None,
+        PolicySpec::PeerAuthentication(spec) if selector(policy).is_some() || spec.ports.is_empty() => Some(spec),
+        PolicySpec::PeerAuthentication(_)
+        | PolicySpec::Authorization(_)
+        | PolicySpec::RequestAuthentication
+        | PolicySpec::Rejected(_) => None,
+    }
+}
+
+fn modes(settings: &Settings, policy: &PolicyObject) -> Option<mtls::Modes> {
+    Declared::new(settings, policy.clone(), None).modes().cloned()
+}
+
+/// What says who must prove who they are: to the pod, in its namespace, and everywhere.
+pub(super) fn levels<'o>(
+    objects: &'o BTreeMap<ObjectKey, Object>,
+    settings: &Settings,
+    pod: &PodObject,
+) -> [Option<&'o PolicyObject>; 3] {
+    let root = |policy: &PolicyObject| policy.namespace == settings.root_namespace;
+    let oldest = |level: &dyn Fn(&PolicyObject) -> bool| {
+        let mut policies = all(objects, |one| {
+            let Object::Policy(policy) = one else { return None };
+            peer_authentication(policy)?;
+            (covers(settings, policy, pod) && level(policy)).then_some(policy)
+        });
+        policies.sort_by_key(|one| (one.created.clone(), one.name.clone(), one.namespace.clone()));
+        policies.first().copied()
+    };
+    [
+        oldest(&|one| selector(one).is_some()),
+        oldest(&|one| selector(one).is_none() && !root(one)),
+        oldest(&|one| selector(one).is_none() && root(one)),
+    ]
+}
+
+/// What keeps all but its waypoints out of a pod.
+fn required(
+    objects: &BTreeMap<ObjectKey, Object>,
+    settings: &Settings,
+    pods: &[&PodObject],
+    pod: &PodObject,
+) -> Option<Policy> {
+    let lists = |service: &ServiceObject| {
+        let listing = all(objects, |one| {
+            let Object::EndpointSlice(slice) = one else { return None };
+            let ours = slice.namespace == service.namespace && slice.service.as_ref() == Some(&service.name);
+            let mut endpoints = slice.endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty());
+            let is = |endpoint: &SliceEndpoint| pod_of(settings, pods, endpoint).is_ok_and(|one| one == Some(pod));
+            (ours && endpoints.any(is)).then_some(())
+        });
+        !listing.is_empty()
+    };
+    let services = all(objects, |one| {
+        let Object::Service(service) = one else { return None };
+        let near = service.namespace == pod.namespace && service.backing == Backing::Endpoints;
+        let selected = !service.selector.is_empty() && selects(&service.selector, pod);
+        (near && (selected || lists(service))).then_some(service)
+    });
+    let namespace = namespace_of(objects, pod).map(|one| one.waypoint.clone()).unwrap_or_default();
+    let key = Key { namespace: pod.namespace.clone(), name: pod.name.clone() };
+    let gateway = pod.labels.get(waypoint::GATEWAY);
+    Bonds { pod: &key, gateway, own: &pod.waypoint, services, namespace: &namespace }.required(settings)
 }
 
 fn place(

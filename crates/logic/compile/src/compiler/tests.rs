@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_manifest::{
     Backing, ContainerPort, DataplaneMode, FileName, Labels, NamespaceObject, Origin, Owner, Phase, PolicySpec,
-    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort, WaypointUse,
 };
 use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
-use super::*;
+use super::{policy_tests as policies, *};
+use crate::policy::waypoint;
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         trust_domain: "td.example".parse().unwrap(),
         cluster: "Kubernetes".parse().unwrap(),
@@ -22,21 +23,21 @@ fn settings() -> Settings {
     }
 }
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin { file: FileName::new("f"), document: 1, line: 1 }
 }
 
-fn labels(text: &str) -> Labels {
+pub(super) fn labels(text: &str) -> Labels {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     pairs.map(|(key, value)| (key.into(), value.into())).collect()
 }
 
-fn ips(octet: usize) -> Vec<IpAddr> {
+pub(super) fn ips(octet: usize) -> Vec<IpAddr> {
     let [.., high, low] = octet.to_be_bytes();
     vec![IpAddr::from([10, 0, high, low]), format!("fd00::{octet:x}").parse().unwrap()]
 }
 
-fn pod(namespace: &str, name: &str, octet: usize, of: &str) -> PodObject {
+pub(super) fn pod(namespace: &str, name: &str, octet: usize, of: &str) -> PodObject {
     PodObject {
         origin: origin(),
         namespace: namespace.parse().unwrap(),
@@ -44,6 +45,7 @@ fn pod(namespace: &str, name: &str, octet: usize, of: &str) -> PodObject {
         incarnation: "1".into(),
         labels: labels(of),
         mode: None,
+        waypoint: WaypointLabels::default(),
         network: None,
         netns: None,
         owner: None,
@@ -58,7 +60,7 @@ fn pod(namespace: &str, name: &str, octet: usize, of: &str) -> PodObject {
     }
 }
 
-fn service(namespace: &str, name: &str, selector: &str) -> ServiceObject {
+pub(super) fn service(namespace: &str, name: &str, selector: &str) -> ServiceObject {
     let port = |name: &str, port, target| ServicePortObject {
         name: name.into(),
         port: Port::new(port).unwrap(),
@@ -69,6 +71,7 @@ fn service(namespace: &str, name: &str, selector: &str) -> ServiceObject {
         origin: origin(),
         namespace: namespace.parse().unwrap(),
         name: name.into(),
+        waypoint: WaypointLabels::default(),
         cluster_ips: vec!["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()],
         external_ips: Vec::new(),
         selector: labels(selector),
@@ -81,7 +84,7 @@ fn service(namespace: &str, name: &str, selector: &str) -> ServiceObject {
     }
 }
 
-fn slice(namespace: &str, name: &str, service: &str, endpoints: Vec<SliceEndpoint>) -> EndpointSliceObject {
+pub(super) fn slice(namespace: &str, name: &str, service: &str, endpoints: Vec<SliceEndpoint>) -> EndpointSliceObject {
     EndpointSliceObject {
         origin: origin(),
         namespace: namespace.parse().unwrap(),
@@ -92,7 +95,7 @@ fn slice(namespace: &str, name: &str, service: &str, endpoints: Vec<SliceEndpoin
     }
 }
 
-fn endpoint(octet: usize, pod: Option<(&str, &str)>) -> SliceEndpoint {
+pub(super) fn endpoint(octet: usize, pod: Option<(&str, &str)>) -> SliceEndpoint {
     SliceEndpoint {
         addresses: ips(octet)[..1].to_vec(),
         health: Health::Healthy,
@@ -100,8 +103,9 @@ fn endpoint(octet: usize, pod: Option<(&str, &str)>) -> SliceEndpoint {
     }
 }
 
-fn namespace(name: &str, mode: Option<DataplaneMode>) -> Object {
-    Object::Namespace(NamespaceObject { origin: origin(), name: name.parse().unwrap(), mode })
+pub(super) fn namespace(name: &str, mode: Option<DataplaneMode>) -> Object {
+    let waypoint = WaypointLabels::default();
+    Object::Namespace(NamespaceObject { origin: origin(), name: name.parse().unwrap(), mode, waypoint })
 }
 
 fn node(name: &str, zone: &str) -> Object {
@@ -110,46 +114,66 @@ fn node(name: &str, zone: &str) -> Object {
 }
 
 fn policy(namespace: &str, kind: &str, selector: Option<&str>) -> Object {
-    Object::Policy(PolicyObject {
+    let kind = match kind {
+        "PeerAuthentication" => PolicyKind::PeerAuthentication,
+        _ => PolicyKind::Authorization,
+    };
+    Object::Policy(policy_of(namespace, kind, selector, PolicySpec::Rejected("no".into())))
+}
+
+pub(super) fn policy_of(namespace: &str, kind: PolicyKind, selector: Option<&str>, spec: PolicySpec) -> PolicyObject {
+    PolicyObject {
         origin: origin(),
-        kind: match kind {
-            "PeerAuthentication" => PolicyKind::PeerAuthentication,
-            _ => PolicyKind::Authorization,
-        },
+        kind,
         namespace: namespace.parse().unwrap(),
         name: "p".into(),
         created: None,
         generation: None,
         target: selector.map(labels).filter(|one| !one.is_empty()).map_or(PolicyTarget::All, PolicyTarget::Selector),
-        spec: PolicySpec::Rejected("no".into()),
-    })
+        spec,
+    }
 }
 
 const SPACES: [&str; 3] = ["a", "b", "root"];
 const LABELS: [&str; 5] = ["", "app=x", "app=y", "app=x,tier=t", "tier=t"];
 
+/// Mostly nothing.
+fn a_bond() -> impl Strategy<Value = WaypointLabels> {
+    let gateway = |namespace: Option<&str>, name: &str| {
+        Some(WaypointUse::Gateway { namespace: namespace.map(|one| one.parse().unwrap()), name: name.into() })
+    };
+    let uses = vec![gateway(None, "w1"), gateway(None, "w2"), gateway(Some("b"), "w1"), Some(WaypointUse::None)];
+    let uses = prop::sample::select([vec![None; 8], uses].concat());
+    (uses, prop::bool::weighted(0.2)).prop_map(|(uses, required)| WaypointLabels { uses, required })
+}
+
 fn a_pod() -> impl Strategy<Value = Object> {
     let place = (0_usize..2, 0_usize..5, 0_usize..4, 0_usize..5);
-    (place, 0_u8..8, 0_u8..3, any::<bool>()).prop_map(|((space, name, octet, of), odd, node, healthy)| {
-        let mut one = pod(SPACES[space], &format!("p{name}"), octet, LABELS[of]);
-        one.health = if healthy { Health::Healthy } else { Health::Unhealthy };
-        one.node = (node > 0).then(|| format!("n{node}").parse().unwrap());
-        match odd {
-            0 => one.network_mode = NetworkMode::HostNetwork,
-            1 => one.phase = Phase::Failed,
-            2 => one.network = Some("far".parse().unwrap()),
-            3 => one.addresses.clear(),
-            4 => one.addresses.truncate(1),
-            5 => one.ports.clear(),
-            6 => one.incarnation = "2".into(),
-            _ => {}
-        }
-        Object::Pod(one)
-    })
+    (place, 0_u8..10, 0_u8..3, any::<bool>(), a_bond()).prop_map(
+        |((space, name, octet, of), odd, node, healthy, bond)| {
+            let mut one = pod(SPACES[space], &format!("p{name}"), octet, LABELS[of]);
+            one.health = if healthy { Health::Healthy } else { Health::Unhealthy };
+            one.node = (node > 0).then(|| format!("n{node}").parse().unwrap());
+            match odd {
+                0 => one.network_mode = NetworkMode::HostNetwork,
+                1 => one.phase = Phase::Failed,
+                2 => one.network = Some("far".parse().unwrap()),
+                3 => one.addresses.clear(),
+                4 => one.addresses.truncate(1),
+                5 => one.ports.clear(),
+                6 => one.incarnation = "2".into(),
+                7 => one.mode = Some(DataplaneMode::Ambient),
+                8 => drop(one.labels.insert(waypoint::GATEWAY.into(), "w1".into())),
+                _ => {}
+            }
+            one.waypoint = bond;
+            Object::Pod(one)
+        },
+    )
 }
 
 fn a_service() -> impl Strategy<Value = Object> {
-    (0_usize..2, 0_usize..3, 0_usize..5, 0_u8..6).prop_map(|(space, name, selector, odd)| {
+    (0_usize..2, 0_usize..3, 0_usize..5, 0_u8..6, a_bond()).prop_map(|(space, name, selector, odd, bond)| {
         let mut one = service(SPACES[space], &format!("s{name}"), LABELS[selector]);
         match odd {
             0 => one.health_policy = HealthPolicy::All,
@@ -158,6 +182,7 @@ fn a_service() -> impl Strategy<Value = Object> {
             3 => one.cluster_ips.clear(),
             _ => {}
         }
+        one.waypoint = bond;
         Object::Service(one)
     })
 }
@@ -183,18 +208,21 @@ fn a_slice() -> impl Strategy<Value = Object> {
     })
 }
 
-fn an_object() -> impl Strategy<Value = Object> {
+pub(super) fn an_object() -> impl Strategy<Value = Object> {
     let modes = vec![None, Some(DataplaneMode::Ambient), Some(DataplaneMode::None)];
-    let kinds = vec!["AuthorizationPolicy", "PeerAuthentication"];
-    let selectors = vec![None, Some(""), Some("app=x"), Some("app=x,tier=t")];
     prop_oneof![
         4 => a_pod(),
         2 => a_service(),
         3 => a_slice(),
-        1 => (0_usize..2, prop::sample::select(modes)).prop_map(|(space, mode)| namespace(SPACES[space], mode)),
+        1 => (0_usize..2, prop::sample::select(modes), a_bond()).prop_map(|(space, mode, bond)| {
+            let mut one = namespace(SPACES[space], mode);
+            if let Object::Namespace(one) = &mut one {
+                one.waypoint = bond;
+            }
+            one
+        }),
         1 => (1_u8..3, 0_u8..2).prop_map(|(name, zone)| node(&format!("n{name}"), &format!("z{zone}"))),
-        1 => (0_usize..3, prop::sample::select(kinds), prop::sample::select(selectors))
-            .prop_map(|(space, kind, selector)| policy(SPACES[space], kind, selector)),
+        4 => policies::a_policy().prop_map(Object::Policy),
     ]
 }
 
@@ -204,6 +232,7 @@ struct Follower {
     workloads: BTreeMap<String, Workload>,
     services: BTreeMap<String, Service>,
     policies: BTreeMap<String, weir_model::Policy>,
+    statuses: BTreeMap<PolicyName, crate::PolicyStatus>,
 }
 
 fn follow<K: ToString, V: PartialEq>(held: &mut BTreeMap<String, V>, changes: Vec<(K, Option<V>)>) {
@@ -223,6 +252,14 @@ impl Follower {
         follow(&mut self.workloads, delta.workloads);
         follow(&mut self.services, delta.services);
         follow(&mut self.policies, delta.policies);
+        for (object, now) in compiler.take_statuses() {
+            let name = policy::name(&object.kind, object.namespace.as_ref().unwrap(), &object.name).unwrap();
+            assert!(self.statuses.get(&name) != now.as_ref(), "{object:?} is what it was");
+            match now {
+                Some(now) => drop(self.statuses.insert(name, now)),
+                None => drop(self.statuses.remove(&name)),
+            }
+        }
     }
 }
 
@@ -243,11 +280,12 @@ proptest! {
                 2 => follower.take(&mut compiler),
                 _ => {
                     compiler.set(object.clone());
-                    objects.insert(object.key(), object);
+                    policies::keep(&mut objects, object);
                 }
             }
         }
         follower.take(&mut compiler);
+        prop_assert!(compiler.statuses().iter().eq(follower.statuses.values()), "{:?}", follower.statuses);
         let want = plain::mesh(&objects, &settings());
         prop_assert_eq!(compiler.mesh(), want.clone());
         prop_assert_eq!(compiler.world().len(), want.workloads.len());
@@ -266,10 +304,13 @@ proptest! {
         compiler.take();
         prop_assert_eq!(compiler.world().len(), 0);
         prop_assert!(compiler.index.is_empty(), "{:?}", compiler.index);
+        prop_assert!(compiler.required.is_empty(), "{:?}", compiler.required);
+        compiler.take_statuses();
+        prop_assert!(compiler.said.is_empty());
     }
 }
 
-fn compiler(objects: impl IntoIterator<Item = Object>) -> Compiler {
+pub(super) fn compiler(objects: impl IntoIterator<Item = Object>) -> Compiler {
     let mut compiler = Compiler::new(settings());
     for object in objects {
         compiler.set(object);
@@ -279,13 +320,13 @@ fn compiler(objects: impl IntoIterator<Item = Object>) -> Compiler {
 }
 
 /// The names of the workloads that changed, `-` before those that are gone.
-fn changed(compiler: &mut Compiler) -> Vec<String> {
+pub(super) fn changed(compiler: &mut Compiler) -> Vec<String> {
     let name = |uid: &weir_model::WorkloadUid| uid.as_str().rsplit('/').next().unwrap().to_owned();
     let line = |(uid, now): &(_, Option<Workload>)| format!("{}{}", if now.is_some() { "" } else { "-" }, name(uid));
     compiler.take().workloads.iter().map(line).collect()
 }
 
-fn find(compiler: &Compiler, name: &str) -> Workload {
+pub(super) fn find(compiler: &Compiler, name: &str) -> Workload {
     compiler.mesh().workloads.into_iter().find(|one| &*one.name == name).unwrap()
 }
 

@@ -128,7 +128,22 @@ fn a_pod_nobody_could_mean_is_refused() {
             "metadata.annotations[\"weir.dev/netns\"]: expected an absolute path, found \"\"",
         ),
         (pod("a", ", labels: {istio.io/dataplane-mode: sidecar}", "", ""), "expected \"ambient\" or \"none\""),
-        (pod("a", ", labels: {weir.dev/waypoint: required}", "", ""), "weir.dev/waypoint is not enforced"),
+        (
+            pod("a", ", labels: {weir.dev/waypoint: wanted}", "", ""),
+            "metadata.labels[\"weir.dev/waypoint\"]: expected \"required\", found \"wanted\"",
+        ),
+        (
+            pod("a", ", annotations: {weir.dev/waypoint: required}", "", ""),
+            "metadata.annotations[\"weir.dev/waypoint\"]: is read as a label only",
+        ),
+        (
+            pod("a", ", labels: {istio.io/use-waypoint: Web}", "", ""),
+            "metadata.labels[\"istio.io/use-waypoint\"]: expected \"none\" or the name of a Gateway, found \"Web\"",
+        ),
+        (
+            pod("a", ", labels: {istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: W}", "", ""),
+            "metadata.labels[\"istio.io/use-waypoint-namespace\"]: namespace \"W\"",
+        ),
         (pod("a", "", ", hostnetwork: true", ""), "spec.hostnetwork: unknown field, did you mean \"hostNetwork\"?"),
         (pod("a", "", ", hostNetwork: 'true'", ""), "spec.hostNetwork: expected true or false, found \"true\""),
         (
@@ -225,16 +240,29 @@ fn a_slice_nobody_could_mean_is_refused() {
 }
 
 #[test]
-fn a_policy_that_nobody_enforces_refuses_the_load() {
-    for kind in ["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"] {
-        let policy =
-            format!("apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p, namespace: a}}\nspec: {{}}");
-        let want = format!("{kind} a/p: {kind} is not enforced by this version; nothing is loaded while it is present");
-        let listed = format!("apiVersion: v1\nkind: List\nitems:\n- {}", policy.replace('\n', "\n  "));
-        for text in [policy, listed] {
-            let errors = errors(&text);
-            assert!(errors.len() == 1 && errors[0].ends_with(&want), "{errors:?}");
-        }
+fn a_namespace_a_service_and_a_pod_may_be_bound_to_a_waypoint() {
+    let gateway = |namespace: Option<&str>| {
+        let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+        Some(WaypointUse::Gateway { namespace, name: "web.gateway".into() })
+    };
+    for (labels, uses, required) in [
+        ("a: b", None, false),
+        ("istio.io/use-waypoint: none", Some(WaypointUse::None), false),
+        ("istio.io/use-waypoint: ''", None, false),
+        ("istio.io/use-waypoint: web.gateway", gateway(None), false),
+        ("istio.io/use-waypoint: web.gateway, istio.io/use-waypoint-namespace: edge", gateway(Some("edge")), false),
+        ("istio.io/use-waypoint: web.gateway, weir.dev/waypoint: required", gateway(None), true),
+        ("weir.dev/waypoint: required", None, true),
+    ] {
+        let want = WaypointLabels { uses, required };
+        let meta = format!("metadata: {{name: a, labels: {{{labels}}}}}");
+        let text = format!(
+            "apiVersion: v1\nkind: Namespace\n{meta}\n---\napiVersion: v1\nkind: Service\n{meta}\nspec: {{}}\n---\n{}",
+            pod("a", &format!(", labels: {{{labels}}}"), "", "")
+        );
+        let objects = one(&text).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let read = [&objects.namespaces[0].waypoint, &objects.services[0].waypoint, &objects.pods[0].waypoint];
+        assert_eq!(read, [&want; 3], "{labels}");
     }
 }
 

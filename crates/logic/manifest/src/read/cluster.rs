@@ -25,8 +25,9 @@ fn sections(reader: &mut Reader, object: &Fields<'_>, spec: &[&'static str], sta
 pub(crate) fn namespace(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -> Option<NamespaceObject> {
     sections(reader, object, known::NAMESPACE_SPEC, known::NAMESPACE_STATUS);
     let mode = meta.mode(reader);
+    let waypoint = meta.waypoint(reader);
     let name = reader.name(meta.name.as_ref()?)?;
-    Some(NamespaceObject { origin: reader.origin.clone(), name, mode })
+    Some(NamespaceObject { origin: reader.origin.clone(), name, mode, waypoint })
 }
 
 /// A Node.

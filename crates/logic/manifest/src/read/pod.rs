@@ -39,6 +39,7 @@ struct Status {
 pub(crate) fn pod(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -> Option<PodObject> {
     let name = meta.subdomain(reader);
     let mode = meta.mode(reader);
+    let waypoint = meta.waypoint(reader);
     let network = meta.labels.at("topology.istio.io/network").and_then(|(_, at)| reader.name(&at));
     let netns = netns(reader, meta);
     let spec = reader.required(object, "spec", "a map with containers").and_then(|at| spec(reader, &at));
@@ -55,6 +56,7 @@ pub(crate) fn pod(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -> 
         incarnation: meta.uid.unwrap_or_default().into(),
         labels: meta.labels.owned(),
         mode,
+        waypoint,
         network,
         netns,
         owner: meta.owner.clone(),

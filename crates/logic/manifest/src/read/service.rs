@@ -18,6 +18,7 @@ const TARGET_PORT: &str = "a port, 1 to 65535, or the name of a container's port
 /// A Service, and whether cluster addresses may be given to it by IPAddress objects.
 pub(crate) fn service(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>) -> Option<(ServiceObject, Allot)> {
     let name = meta.label(reader);
+    let waypoint = meta.waypoint(reader);
     let spec = reader.required(object, "spec", "a map with ports")?;
     let spec = reader.fields(&spec, known::SERVICE_SPEC)?;
     let backing = backing(reader, &spec);
@@ -35,12 +36,19 @@ pub(crate) fn service(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>)
     };
     let (backing, (cluster_ips, allot)) = (backing?, cluster?);
     let allot = if backing == Backing::ExternalName { Allot::No } else { allot };
-    let (origin, namespace) = (reader.origin.clone(), meta.namespace.clone()?);
-    let name = name?;
-    Some((
-        ServiceObject { origin, namespace, name, cluster_ips, external_ips, selector, ports, health_policy, backing },
-        allot,
-    ))
+    let service = ServiceObject {
+        origin: reader.origin.clone(),
+        namespace: meta.namespace.clone()?,
+        name: name?,
+        waypoint,
+        cluster_ips,
+        external_ips,
+        selector,
+        ports,
+        health_policy,
+        backing,
+    };
+    Some((service, allot))
 }
 
 /// Whether a service takes the cluster addresses that IPAddress objects give it.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::object::{Labels, Phase, PolicyTarget};
+use crate::object::Phase;
 
 fn source() -> FileName {
     FileName::new("kubernetes")
@@ -94,38 +94,6 @@ fn a_bound_refuses_one_object_and_not_the_list_around_it() {
     assert_eq!(errors[0].cause, Cause::TooDeep { max: 120 });
     assert!(list[0].key(Kind::Pod).is_some());
     assert!(list[1].read(Kind::Pod, &source()).is_ok());
-}
-
-#[test]
-fn a_policy_covers_whom_it_selects_and_in_doubt_its_whole_namespace() {
-    let labels: Labels = [(Arc::from("app"), Arc::from("ui"))].into();
-    for (spec, want) in [
-        (json!({"selector": {"matchLabels": {"app": "ui"}}, "action": "DENY", "new": 1}), Some(labels)),
-        (json!({"selector": {"matchLabels": {}}}), None),
-        (json!({"selector": {"matchLabels": {"app": 7}}}), None),
-        (json!({"selector": {"matchLabels": {"app": "ui"}, "matchExpressions": []}}), None),
-        (json!({"selector": {"matchLabels": {"app": "ui"}}, "targetRefs": [{"kind": "Gateway"}]}), None),
-        (json!({"selector": {"matchLabels": {"app": "ui"}}, "targetRef": {"kind": "Gateway"}}), None),
-        (json!("nonsense"), None),
-        (json!({}), None),
-        (Json::Null, None),
-    ] {
-        for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::RequestAuthentication] {
-            let policy = json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "spec": spec,
-                "metadata": {"name": "p", "namespace": "todo"}});
-            let Ok(Object::Policy(policy)) = sent(&policy).read(kind, &source()) else { panic!("{spec}") };
-            let want = want.clone().map_or(PolicyTarget::All, PolicyTarget::Selector);
-            assert_eq!((&policy.target, policy.kind.to_string().as_str()), (&want, kind.name()), "{spec}");
-        }
-    }
-    let newer = json!({"apiVersion": "security.istio.io/v9", "metadata": {"name": "p", "namespace": "todo"},
-        "spec": {"selector": {"matchLabels": {"app": "ui"}}}});
-    let Ok(Object::Policy(newer)) = sent(&newer).read(Kind::PeerAuthentication, &source()) else { panic!("refused") };
-    assert_eq!(newer.target, PolicyTarget::All);
-    for metadata in [json!({"namespace": "todo"}), json!({"name": "p"})] {
-        let nameless = json!({"metadata": metadata, "spec": {}});
-        assert!(sent(&nameless).read(Kind::PeerAuthentication, &source()).is_err(), "{nameless}");
-    }
 }
 
 #[test]

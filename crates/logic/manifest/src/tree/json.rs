@@ -20,19 +20,22 @@ pub(crate) struct Tree {
     pub(crate) root: Node,
     /// The bound that cut the tree, if one did.
     pub(crate) cut: Option<Cause>,
+    /// Fields of `spec` that were there and not kept.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut bounds = Bounds { nodes: 0, cut: None };
+        let mut bounds = Bounds { nodes: 0, cut: None, left_out: Vec::new() };
         let root = Growing { bounds: &mut bounds, place: Place::Object, depth: 1 }.deserialize(deserializer)?;
-        Ok(Self { root, cut: bounds.cut })
+        Ok(Self { root, cut: bounds.cut, left_out: bounds.left_out })
     }
 }
 
 struct Bounds {
     nodes: u64,
     cut: Option<Cause>,
+    left_out: Vec<String>,
 }
 
 /// Where in an object a value stands, as far as that decides what of it is kept. Items of a list stand where the list stands.
@@ -178,8 +181,13 @@ impl<'de> Visitor<'de> for Growing<'_> {
         let mut fields = Vec::new();
         while let Some(kept) = map.next_key_seed(Field(self.place))? {
             match kept {
-                Some((key, place)) => fields.push((key, Arc::new(map.next_value_seed(self.deeper(place))?))),
-                None => drop(map.next_value::<IgnoredAny>()?),
+                (key, Some(place)) => fields.push((key, Arc::new(map.next_value_seed(self.deeper(place))?))),
+                (key, None) => {
+                    map.next_value::<IgnoredAny>()?;
+                    if self.place == Place::Spec && !self.bounds.left_out.contains(&key) {
+                        self.bounds.left_out.push(key);
+                    }
+                }
             }
         }
         let (size, depth) = extent(fields.iter().map(|(_, node)| node));
@@ -187,11 +195,11 @@ impl<'de> Visitor<'de> for Growing<'_> {
     }
 }
 
-/// The name of a field at a place, unless its value is not kept.
+/// The name of a field at a place, and the place of its value, unless that is not kept.
 struct Field(Place);
 
 impl<'de> DeserializeSeed<'de> for Field {
-    type Value = Option<(String, Place)>;
+    type Value = (String, Option<Place>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -199,13 +207,13 @@ impl<'de> DeserializeSeed<'de> for Field {
 }
 
 impl Visitor<'_> for Field {
-    type Value = Option<(String, Place)>;
+    type Value = (String, Option<Place>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the name of a field")
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.of_field(key).map(|place| (key.to_owned(), place)))
+        Ok((key.to_owned(), self.0.of_field(key)))
     }
 }
