@@ -22,7 +22,7 @@ mod testing;
 mod tests;
 
 pub use client::{Client, Demand, DemandError, Event, Mode};
-pub use convert::{Address, ConvertError, MAX_RESOURCE_BYTES};
+pub use convert::{Address, Authorization, ConvertError, MAX_POLICY_BYTES, MAX_RESOURCE_BYTES};
 pub use kind::{Kind, Version};
 pub use rehearsal::rehearse;
 pub use request::{MAX_NAME_BYTES, MAX_NAMES, MAX_NAMES_PER_REQUEST, MAX_VERSIONS, Node, RequestError};
