@@ -27,11 +27,11 @@ use weir_world::HBONE_PORT;
 
 use crate::{proto, request::cut, texts::Texts};
 
-pub(crate) use policy::{policy_from, policy_to};
+pub use policy::{Authorization, MAX_POLICY_BYTES};
 pub(crate) use service::{alias, service_to};
 pub(crate) use workload::workload_to;
 
-/// Most a resource may have, in bytes.
+/// Most a workload or service may have, in bytes.
 pub const MAX_RESOURCE_BYTES: usize = 1 << 20;
 
 /// The extension that carries which pod of a name it is.
@@ -66,12 +66,14 @@ pub enum ConvertError {
         why: String,
     },
     /// More bytes than any resource has.
-    #[error("{name:?} has {len} bytes, at most {MAX_RESOURCE_BYTES} are read")]
+    #[error("{name:?} has {len} bytes, at most {most} are read")]
     TooLong {
         /// The resource's name as it was sent.
         name: String,
         /// Its length.
         len: usize,
+        /// The most it may have.
+        most: usize,
     },
     /// A field breaks its own rules.
     #[error("{name:?}: {field}: {why}")]
@@ -134,7 +136,7 @@ impl Address {
 /// The message in the bytes of a resource.
 fn read<M: Message + Default>(name: &str, what: &'static str, bytes: &[u8]) -> Result<M, ConvertError> {
     if bytes.len() > MAX_RESOURCE_BYTES {
-        return Err(ConvertError::TooLong { name: name.to_owned(), len: bytes.len() });
+        return Err(ConvertError::TooLong { name: name.to_owned(), len: bytes.len(), most: MAX_RESOURCE_BYTES });
     }
     M::decode(bytes).map_err(|error| ConvertError::Malformed { name: name.to_owned(), what, why: error.to_string() })
 }

@@ -9,7 +9,7 @@ use weir_world::{Delta, World};
 
 use super::versions::Versions;
 use crate::{
-    convert::{Address, ConvertError, policy_from},
+    convert::{Address, Authorization, ConvertError},
     kind::Kind,
     proto::{DeltaDiscoveryResponse, Resource, VersionEntry},
     texts::Texts,
@@ -237,14 +237,30 @@ impl Held {
                     changes.services.insert(service.name.clone(), Some(*service));
                 }
             },
-            Kind::Authorization => {
-                let (own, policy) = policy_from(&name, &any.value).map_err(words)?;
-                self.policies.set(&name, &version);
-                self.policy_names.insert(own.clone());
-                changes.policies.insert(own, policy);
-            }
+            Kind::Authorization => return self.put_policy(&name, any.value, &version, changes),
         }
         Ok(())
+    }
+
+    /// Takes a policy. One that cannot be read is taken too, as one that denies, and what is wrong with it said. If not even its scope can be
+    /// read the last one that could stays in force, and if there is none everything is denied.
+    fn put_policy(&mut self, name: &str, bytes: Vec<u8>, version: &str, changes: &mut Changes) -> Result<(), String> {
+        let (own, policy, version, unread) = match Authorization::decode(name, bytes) {
+            Ok(read) => (read.policy.name.clone(), Some(read.policy), version, read.unread),
+            Err(error) => {
+                let own: PolicyName = name.parse().map_err(|_| error.to_string())?;
+                let first = !self.policy_names.contains(&own);
+                let policy = first.then(|| Authorization::unreadable(own.clone(), &error));
+                // Without a version it is sent again on the next connection.
+                (own, policy, "", Some(error.to_string()))
+            }
+        };
+        self.policies.set(name, version);
+        self.policy_names.insert(own.clone());
+        if let Some(policy) = policy {
+            changes.policies.insert(own, Some(policy));
+        }
+        unread.map_or(Ok(()), Err)
     }
 }
 
@@ -254,10 +270,10 @@ type Asked = std::collections::BTreeSet<String>;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use weir_model::PolicyScope;
 
     use super::*;
     use crate::{
-        convert::policy_to,
         proto,
         store::{encode_service, encode_workload},
         table::Encoded,
@@ -334,20 +350,55 @@ mod tests {
         assert_eq!((gone(&news.delta), news.absent), (0, Vec::new()));
     }
 
+    fn authorization(name: &str, version: &str, value: Vec<u8>) -> Bytes {
+        let any = prost_types::Any { type_url: Kind::Authorization.type_url().to_owned(), value };
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Resource { name, version, resource: Some(any), ..Resource::default() }.encode_to_vec().into()
+    }
+
     #[test]
-    fn a_policy_that_becomes_a_dry_run_is_none_any_more() {
+    fn a_policy_that_cannot_be_read_is_refused_and_denies_and_an_unreadable_one_leaves_the_last_in_force() {
+        let (name, good) = (policy("p").name, Authorization::encode(&policy("p")));
+        let strange = proto::Authorization {
+            name: "p".to_owned(),
+            namespace: "default".to_owned(),
+            scope: proto::Scope::Namespace.into(),
+            action: 9,
+            ..proto::Authorization::default()
+        };
+        let take = |held: &mut Held, value: Vec<u8>| {
+            let resource = authorization("default/p", "0000000000000001", value);
+            let news = held.take(Kind::Authorization, response(vec![resource], &[]), &Asked::new());
+            let mut policies = news.delta.policies.into_iter().map(|(name, now)| (name, now.unwrap()));
+            (policies.next().map(|(_, now)| (now.scope, now.rejected.is_some())), news.rejected.len())
+        };
         let mut held = Held::default();
-        for (dry_run, want) in [(false, Some(policy("p"))), (true, None)] {
-            let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
-            message.dry_run = dry_run;
-            let any = prost_types::Any {
-                type_url: Kind::Authorization.type_url().to_owned(),
-                value: message.encode_to_vec(),
-            };
-            let resource = Resource { name: "default/p".to_owned(), resource: Some(any), ..Resource::default() };
-            let news =
-                held.take(Kind::Authorization, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
-            assert_eq!(news.delta.policies, [(policy("p").name, want)]);
+        assert_eq!(take(&mut held, b"\xff".to_vec()), (Some((PolicyScope::Mesh, true)), 1), "nothing is known of it");
+        assert_eq!(held.sum(Kind::Authorization), None, "it is to be sent again");
+        assert_eq!(take(&mut held, good), (Some((PolicyScope::Namespace, true)), 0));
+        assert_eq!(take(&mut held, strange.encode_to_vec()), (Some((PolicyScope::Namespace, true)), 1));
+        assert!(held.sum(Kind::Authorization).is_some());
+        // With no room in the list, it is forgotten unless it is sent again; and it is, though nobody can read it.
+        held.list(Kind::Authorization, &World::default(), &mut 0);
+        assert_eq!(take(&mut held, b"\xff".to_vec()), (None, 1), "the last one stays");
+        let mut delta = Delta::default();
+        held.sweep(Kind::Authorization, &World::default(), &mut delta);
+        assert_eq!(delta, Delta::default());
+        let news = held.take(Kind::Authorization, response(Vec::new(), &["default/p"]), &Asked::new());
+        assert_eq!(news.delta.policies, [(name, None)]);
+        let bad = authorization("no policy", "1", Vec::new());
+        let news = held.take(Kind::Authorization, response(vec![bad], &[]), &Asked::new());
+        assert_eq!((news.delta, news.rejected.len()), (Delta::default(), 1));
+    }
+
+    #[test]
+    fn a_policy_that_becomes_a_dry_run_is_one() {
+        let mut held = Held::default();
+        for dry_run in [false, true] {
+            let sent = Policy { dry_run, ..policy("p") };
+            let resource = authorization("default/p", "1", Authorization::encode(&sent));
+            let news = held.take(Kind::Authorization, response(vec![resource], &[]), &Asked::new());
+            assert_eq!(news.delta.policies, [(sent.name.clone(), Some(sent))]);
         }
     }
 
