@@ -1,15 +1,11 @@
 //! Flags. Names of environment variables are Istio's where Istio has one.
 
-use std::{
-    ffi::OsString,
-    net::{Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use weir_model::{ClusterId, Network, NodeName, TrustDomain};
-use weir_telemetry::LogFormat;
+use weir_compile::ClusterDomain;
+use weir_model::{ClusterId, Namespace, Network, NodeName, TrustDomain};
+use weir_telemetry::{AdminPort, LogFormat, everywhere};
 
 /// The node agent of Weir, a service mesh without sidecars.
 #[derive(Debug, Parser)]
@@ -127,6 +123,14 @@ pub(crate) struct AgentArguments {
     #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
     pub(crate) network: Network,
 
+    /// With a folder: the namespace whose policies without a selector cover the whole mesh. Istio `meshConfig.rootNamespace`.
+    #[arg(long, default_value = "istio-system", value_name = "NAME")]
+    pub(crate) root_namespace: Namespace,
+
+    /// With a folder: the suffix of service names.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) cluster_domain: ClusterDomain,
+
     /// The unix socket on which the CNI plugin asks whether a pod is caught; without it, none is opened.
     #[arg(long, value_name = "PATH")]
     pub(crate) cni_socket: Option<PathBuf>,
@@ -173,19 +177,19 @@ pub(crate) struct AgentArguments {
     pub(crate) drain: Duration,
 
     /// Where /metrics and /stats/prometheus are served.
-    #[arg(long, default_value_t = any(15020), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = everywhere(15020), value_name = "ADDRESS")]
     pub(crate) stats_addr: SocketAddr,
 
     /// Where /healthz/ready is served.
-    #[arg(long, default_value_t = any(15021), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = everywhere(15021), value_name = "ADDRESS")]
     pub(crate) ready_addr: SocketAddr,
 
     /// The port on localhost where /config_dump, /logging and /quitquitquit are served.
-    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT", value_parser = localhost)]
-    pub(crate) admin_addr: u16,
+    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT")]
+    pub(crate) admin_addr: AdminPort,
 
     /// How log lines look.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json", value_parser = format)]
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub(crate) log_format: LogFormat,
 
     /// What is logged: a level, or `target=level` separated by commas. `access=debug` logs the opening of connections too.
@@ -250,20 +254,6 @@ pub(crate) struct CniFolders {
     pub(crate) bin_dir: PathBuf,
 }
 
-fn any(port: u16) -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, port).into()
-}
-
-fn format(text: &str) -> Result<LogFormat, String> {
-    text.parse().map_err(|_| "expected text or json".to_owned())
-}
-
-fn localhost(text: &str) -> Result<u16, String> {
-    text.strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok())
-        .ok_or_else(|| "expected localhost:PORT; the admin port is never open to others".to_owned())
-}
-
 /// Seconds, or a number with `ms`, `s` or `m`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -296,14 +286,6 @@ mod tests {
         }
         for bad in ["", "s", "-1s", "1h", "1.5s", "99999999999999999999s", "999999999999999999m"] {
             assert!(duration(bad).is_err(), "{bad:?} was taken");
-        }
-    }
-
-    #[test]
-    fn the_admin_port_is_on_localhost_or_nowhere() {
-        assert_eq!(localhost("localhost:15000"), Ok(15000));
-        for bad in ["0.0.0.0:15000", "[::]:15000", "15000", "localhost", "localhost:x"] {
-            assert!(localhost(bad).is_err(), "{bad:?} was taken");
         }
     }
 

@@ -15,7 +15,6 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
-use weir_compile::ClusterDomain;
 use weir_discovery::FolderSource;
 use weir_ebpf_loader::Redirect;
 use weir_identity::{DevelopmentCa, Identities, Issuer};
@@ -87,8 +86,8 @@ impl Agent {
             cluster: arguments.cluster_id.clone(),
             network: arguments.network.clone(),
             node: Some(arguments.node_name.clone()),
-            cluster_domain: ClusterDomain::default(),
-            root_namespace: "istio-system".parse()?,
+            cluster_domain: arguments.cluster_domain.clone(),
+            root_namespace: arguments.root_namespace.clone(),
         };
         let readiness = Readiness::default();
         let Origin { source, world, issuer, control, demands, dial } = Origin::open(&arguments, settings, &readiness)?;

@@ -104,7 +104,7 @@ impl Control {
 
     async fn next(&mut self) -> Change {
         loop {
-            match self.client.next().await {
+            match self.client.next(&self.world).await {
                 Event::Delta(delta) => {
                     self.state.heard();
                     self.world = Arc::new(self.world.apply(delta));

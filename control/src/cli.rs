@@ -1,16 +1,12 @@
 //! Flags. Names of environment variables are Istio's where Istio has one.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use weir_compile::ClusterDomain;
 use weir_issuance::NodeAgents;
 use weir_model::{ClusterId, Namespace, Network, TrustDomain};
-use weir_telemetry::LogFormat;
+use weir_telemetry::{AdminPort, LogFormat, everywhere};
 
 /// The control plane of Weir: turns what users declare into the mesh, serves it to agents, and signs identities.
 #[derive(Debug, Parser)]
@@ -86,23 +82,23 @@ pub(crate) struct Arguments {
     pub(crate) longest_lifetime: Duration,
 
     /// Where agents are served: discovery and certificates, over TLS.
-    #[arg(long, default_value_t = any(15012), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = everywhere(15012), value_name = "ADDRESS")]
     pub(crate) grpc_addr: SocketAddr,
 
     /// Where /metrics is served.
-    #[arg(long, default_value_t = any(15014), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = everywhere(15014), value_name = "ADDRESS")]
     pub(crate) stats_addr: SocketAddr,
 
     /// Where /ready is served.
-    #[arg(long, default_value_t = any(8080), value_name = "ADDRESS")]
+    #[arg(long, default_value_t = everywhere(8080), value_name = "ADDRESS")]
     pub(crate) ready_addr: SocketAddr,
 
     /// The port on localhost where /debug/syncz, /debug/configz, /logging and /quitquitquit are served.
-    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT", value_parser = localhost)]
-    pub(crate) admin_addr: u16,
+    #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT")]
+    pub(crate) admin_addr: AdminPort,
 
     /// How log lines look.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json", value_parser = format)]
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub(crate) log_format: LogFormat,
 
     /// What is logged: a level, or `target=level` separated by commas.
@@ -121,20 +117,6 @@ impl Arguments {
         let full = |name: &str| format!("{name}.{}", self.cluster_domain);
         vec![full(&own), full(&istiod), own, istiod]
     }
-}
-
-fn any(port: u16) -> SocketAddr {
-    (Ipv6Addr::UNSPECIFIED, port).into()
-}
-
-fn format(text: &str) -> Result<LogFormat, String> {
-    text.parse().map_err(|_| "expected text or json".to_owned())
-}
-
-fn localhost(text: &str) -> Result<u16, String> {
-    text.strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok())
-        .ok_or_else(|| "expected localhost:PORT; the admin port is never open to others".to_owned())
 }
 
 /// A number with `s`, `m`, `h` or `d`; at most ten years.

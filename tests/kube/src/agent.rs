@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use weir_issuance::RemoteCa;
 use weir_model::{Policy, Service, Workload};
 use weir_rpc::{Channel, Dial, DialError, Target};
+use weir_world::World;
 use weir_xds::{Client, Event, Mode, Node};
 
 use crate::control::PATIENCE;
@@ -40,6 +41,8 @@ pub struct Agent {
     address: Arc<Mutex<SocketAddr>>,
     roots: PathBuf,
     token: PathBuf,
+    /// All that it was told, as agents keep it.
+    world: World,
     /// By uid.
     pub workloads: BTreeMap<String, Workload>,
     /// By `namespace/hostname`.
@@ -74,6 +77,7 @@ impl Agent {
             address,
             roots: roots_file,
             token: token_file,
+            world: World::default(),
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -123,6 +127,7 @@ impl Agent {
     fn take(&mut self, event: Event) {
         let line = match event {
             Event::Delta(delta) => {
+                self.world = self.world.apply(delta.clone());
                 let count = delta.workloads.len() + delta.services.len() + delta.policies.len();
                 for (uid, workload) in delta.workloads {
                     set(&mut self.workloads, uid.to_string(), workload);
@@ -150,7 +155,7 @@ impl Agent {
     pub async fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !so(self) {
-            let next = timeout_at(deadline, self.client.next()).await;
+            let next = timeout_at(deadline, self.client.next(&self.world)).await;
             let last = self.heard.len().saturating_sub(20);
             let event = next.with_context(|| {
                 let known: Vec<_> = self.workloads.keys().chain(self.services.keys()).take(40).collect();

@@ -56,7 +56,8 @@ impl Hold {
         let mut client = pin!(Client::new(connect, mode, node));
         let (before_kib, start) = (probe::kib_of(own, "VmRSS")?, Instant::now());
         loop {
-            let event = timeout_at(start + PATIENCE, client.next()).await.context("the mesh did not come in time")?;
+            let event =
+                timeout_at(start + PATIENCE, client.next(&world)).await.context("the mesh did not come in time")?;
             match event {
                 Event::Delta(delta) => world = world.apply(delta),
                 Event::Synced => break,

@@ -20,6 +20,12 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
+    /// An admin server anywhere but on localhost.
+    #[error("{text:?} is no place for an admin server: expected localhost:PORT; it is never open to others")]
+    AdminPort {
+        /// What was given.
+        text: String,
+    },
     /// Not a log format.
     #[error("{text:?} is no log format: expected text or json")]
     Format {

@@ -25,5 +25,5 @@ pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 pub use readiness::{Readiness, Unready};
 pub use routes::{Admin, Page, Routes};
-pub use server::{bind, bind_loopback, serve};
+pub use server::{AdminPort, bind, bind_loopback, everywhere, serve};
 pub use traffic::{Reporter, SecurityPolicy, TcpLabels, TcpSeries};

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -53,11 +54,29 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     }
 }
 
+/// A port of an admin server, written `localhost:PORT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminPort(u16);
+
+impl FromStr for AdminPort {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+        port.map(Self).ok_or_else(|| Error::AdminPort { text: text.to_owned() })
+    }
+}
+
+/// A port at every address, of both families.
+pub fn everywhere(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
 /// Listens on the loopback addresses of both families, or of the one that is there.
 ///
 /// # Errors
 /// Neither can be listened on, or one is taken by somebody else: half a server would be a riddle.
-pub async fn bind_loopback(port: u16) -> Result<Vec<TcpListener>, Error> {
+pub async fn bind_loopback(AdminPort(port): AdminPort) -> Result<Vec<TcpListener>, Error> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let first = TcpListener::bind(v4).await;
     // With port 0 both families get the same port.

@@ -7,8 +7,11 @@
 //!
 //! A resource that cannot be read is refused by name and the rest of its response taken; what was known of it stays known.
 
+#[cfg(test)]
+mod cost;
 mod held;
 mod link;
+mod versions;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -23,7 +26,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tonic::{body::Body, client::GrpcService, codegen};
-use weir_world::Delta;
+use weir_world::{Delta, World};
 
 use crate::{
     kind::Kind,
@@ -202,17 +205,18 @@ where
         self.demand.clone()
     }
 
-    /// The next event. It may be dropped and called again: nothing is lost.
-    pub async fn next(&mut self) -> Event {
+    /// The next event. It may be dropped and called again: nothing is lost. `known` is the world with every delta that came so far:
+    /// it has the names that the next connection begins with.
+    pub async fn next(&mut self, known: &World) -> Event {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
             match self.wait().await {
-                Woken::Retry => self.connect(),
+                Woken::Retry => self.connect(known),
                 Woken::Link(Ok(link)) => self.linked(link),
                 Woken::Link(Err(why)) | Woken::Response(Err(why)) => self.lose(why),
-                Woken::Response(Ok(response)) => self.take(response),
+                Woken::Response(Ok(response)) => self.take(response, known),
                 Woken::Wish(wish) => self.wish(wish),
                 Woken::Late => self.lose(format!("no answer within {PATIENCE:?}")),
             }
@@ -241,8 +245,8 @@ where
     }
 
     /// Begins an attempt.
-    fn connect(&mut self) {
-        let requests = link::first(self.mode, &self.node, &mut self.held, &self.asked);
+    fn connect(&mut self, known: &World) {
+        let requests = link::first(self.mode, &self.node, (&mut self.held, known), &self.asked);
         let attempt = (self.connect)();
         let opening = async move {
             let open = async {
@@ -310,7 +314,7 @@ where
         }
     }
 
-    fn take(&mut self, response: DeltaDiscoveryResponse) {
+    fn take(&mut self, response: DeltaDiscoveryResponse, known: &World) {
         let State::Linked(link) = &mut self.state else { return };
         let Some(kind) = Kind::of(&response.type_url) else {
             return self.lose(format!("a response of the type {:?}, which nobody asked for", response.type_url));
@@ -321,7 +325,7 @@ where
         let done = last && link.first_answer(kind);
         link.heard();
         if done {
-            self.held.sweep(kind, &mut news.delta);
+            self.held.sweep(kind, known, &mut news.delta);
         }
         let answered = link.answer(kind, nonce, &news.rejected);
         if news.delta != Delta::default() {

@@ -25,13 +25,13 @@ use prost::Message;
 use weir_model::{Port, Service, Workload, canonical_ip};
 use weir_world::HBONE_PORT;
 
-use crate::{proto, request::cut};
+use crate::{proto, request::cut, texts::Texts};
 
-pub(crate) use policy::{policy_from, policy_to};
+pub use policy::{Authorization, MAX_POLICY_BYTES};
 pub(crate) use service::{alias, service_to};
 pub(crate) use workload::workload_to;
 
-/// Most a resource may have, in bytes.
+/// Most a workload or service may have, in bytes.
 pub const MAX_RESOURCE_BYTES: usize = 1 << 20;
 
 /// The extension that carries which pod of a name it is.
@@ -66,12 +66,14 @@ pub enum ConvertError {
         why: String,
     },
     /// More bytes than any resource has.
-    #[error("{name:?} has {len} bytes, at most {MAX_RESOURCE_BYTES} are read")]
+    #[error("{name:?} has {len} bytes, at most {most} are read")]
     TooLong {
         /// The resource's name as it was sent.
         name: String,
         /// Its length.
         len: usize,
+        /// The most it may have.
+        most: usize,
     },
     /// A field breaks its own rules.
     #[error("{name:?}: {field}: {why}")]
@@ -91,16 +93,21 @@ impl Address {
     /// # Errors
     /// When it is not one, or one of its fields breaks its rules.
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self, ConvertError> {
+        Self::decode_sharing(name, bytes, &mut Texts::default())
+    }
+
+    /// The same, with the texts that others have too.
+    pub(crate) fn decode_sharing(name: &str, bytes: &[u8], texts: &mut Texts) -> Result<Self, ConvertError> {
         let message: proto::Address = read(name, "istio.workload.Address", bytes)?;
         let resource = Named(name);
         match message.r#type {
             Some(proto::AddressType::Workload(wire)) => {
-                let workload = workload::workload_from(resource, *wire)?;
+                let workload = workload::workload_from(resource, texts, *wire)?;
                 resource.is(workload.uid.as_str(), "uid")?;
                 Ok(Self::Workload(Box::new(workload)))
             }
             Some(proto::AddressType::Service(wire)) => {
-                let service = service::service_from(resource, *wire)?;
+                let service = service::service_from(resource, texts, *wire)?;
                 resource.is(&service.name.to_string(), "hostname")?;
                 Ok(Self::Service(Box::new(service)))
             }
@@ -129,7 +136,7 @@ impl Address {
 /// The message in the bytes of a resource.
 fn read<M: Message + Default>(name: &str, what: &'static str, bytes: &[u8]) -> Result<M, ConvertError> {
     if bytes.len() > MAX_RESOURCE_BYTES {
-        return Err(ConvertError::TooLong { name: name.to_owned(), len: bytes.len() });
+        return Err(ConvertError::TooLong { name: name.to_owned(), len: bytes.len(), most: MAX_RESOURCE_BYTES });
     }
     M::decode(bytes).map_err(|error| ConvertError::Malformed { name: name.to_owned(), what, why: error.to_string() })
 }
@@ -149,13 +156,20 @@ impl Named<'_> {
         if own == self.0 { Ok(()) } else { Err(self.bad(field)(format!("it is {own:?} by its own words"))) }
     }
 
-    /// A text that is a label.
-    fn label(self, field: &'static str, text: String) -> Result<Arc<str>, ConvertError> {
-        if text.len() > MAX_LABEL {
-            let len = text.len();
-            return Err(self.bad(field)(format!("{len} bytes, at most {MAX_LABEL} are allowed")));
-        }
-        Ok(text.into())
+    /// A text that is a label, unlike any other.
+    fn label(self, field: &'static str, text: &str) -> Result<Arc<str>, ConvertError> {
+        self.short(field, text).map(Arc::from)
+    }
+
+    /// A text that is a label, and likely one that others have.
+    fn shared(self, texts: &mut Texts, field: &'static str, text: &str) -> Result<Arc<str>, ConvertError> {
+        self.short(field, text).map(|text| texts.text(text))
+    }
+
+    fn short<'t>(self, field: &'static str, text: &'t str) -> Result<&'t str, ConvertError> {
+        let len = text.len();
+        let bad = || self.bad(field)(format!("{len} bytes, at most {MAX_LABEL} are allowed"));
+        (len <= MAX_LABEL).then_some(text).ok_or_else(bad)
     }
 
     /// Four or sixteen bytes.
@@ -170,6 +184,15 @@ impl Named<'_> {
     fn port(self, field: &'static str, port: u32) -> Result<Port, ConvertError> {
         Port::try_from(i64::from(port)).map_err(self.bad(field))
     }
+}
+
+/// All of them, in no more room than they need: they are kept.
+fn all<T, E>(read: impl ExactSizeIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
+    let mut all = Vec::with_capacity(read.len());
+    for one in read {
+        all.push(one?);
+    }
+    Ok(all)
 }
 
 /// The bytes of an address: four for IPv4.
@@ -253,7 +276,7 @@ fn extensions(
         let config = extension.config.filter(|config| config.type_url == STRING_VALUE);
         let config = config.ok_or_else(|| bad(format!("{:?} holds no StringValue", extension.name)))?;
         let text = String::decode(config.value.as_slice()).map_err(|error| bad(error.to_string()))?;
-        *slot = Some(resource.label("extensions", text)?);
+        *slot = Some(resource.label("extensions", &text)?);
     }
     Ok(ours)
 }

@@ -1,6 +1,6 @@
 //! The two kinds of resources, and what names one version of one.
 
-use std::{fmt, num::ParseIntError, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
@@ -66,11 +66,20 @@ impl fmt::Display for Version {
     }
 }
 
-impl FromStr for Version {
-    type Err = ParseIntError;
+/// A text that is no version of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no version: expected 16 hexadecimal digits in lower case")]
+pub struct VersionError(String);
 
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u64::from_str_radix(text, 16).map(Self)
+impl FromStr for Version {
+    type Err = VersionError;
+
+    /// It prints as it was read: of what another control plane calls a version nothing is lost.
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let number = Some(text).filter(|text| text.len() == 16 && text.bytes().all(digit));
+        let number = number.and_then(|text| u64::from_str_radix(text, 16).ok());
+        number.map(Self).ok_or_else(|| VersionError(text.to_owned()))
     }
 }
 
@@ -94,6 +103,14 @@ impl Sum {
         for (word, more) in self.0.iter_mut().zip(Self::hash(name, version)) {
             *word = word.wrapping_add(more);
         }
+    }
+
+    /// Of these and of others.
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        for (word, more) in self.0.iter_mut().zip(others.0) {
+            *word = word.wrapping_add(more);
+        }
+        self
     }
 
     /// With one less.
@@ -120,7 +137,9 @@ mod tests {
         assert_eq!(version.to_string().parse(), Ok(version));
         assert_eq!(version.to_string().len(), 16);
         assert_ne!(version, Version::of(b"another"));
-        assert!("".parse::<Version>().is_err());
+        for other in ["", "1", "+00000000000000a", "00000000000000AB", "2026-11-21T00:00:00Z/1"] {
+            assert!(other.parse::<Version>().is_err(), "{other:?} was taken");
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ mod workload;
 pub(crate) use discovery::{
     ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status, VersionEntry,
 };
-pub(crate) use security::{Action, Authorization, Scope};
+pub(crate) use security::{
+    Action, AddressRange, Authorization, Clause, Match, OwnAction, OwnKind, OwnPolicy, OwnRule, Rule, Scope,
+    ServiceAccountMatch, StringMatch, StringMatchType,
+};
 pub(crate) use workload::{
     Address, AddressType, AppProtocol, Extension, GatewayAddress, HealthPolicy, LoadBalancing, Locality, Mode,
     NamespacedHostname, NetworkAddress, NetworkMode, Port, PortList, Service, TunnelProtocol, Visibility, Workload,

@@ -14,7 +14,7 @@ use weir_model::{Policy, Service, Workload, canonical_ip};
 use weir_world::Delta;
 
 use crate::{
-    convert::{alias, policy_to, service_to, workload_to},
+    convert::{Authorization, alias, service_to, workload_to},
     kind::{Kind, Version},
     proto,
     table::{Encoded, Facts, Table},
@@ -154,7 +154,7 @@ pub(crate) fn encode_service(service: &Service) -> Encoded {
 
 /// As every subscriber gets it.
 pub(crate) fn encode_policy(policy: &Policy) -> Encoded {
-    encode(&policy.name.to_string(), Kind::Authorization, policy_to(policy), Facts::default())
+    encode(&policy.name.to_string(), Kind::Authorization, Authorization::encode(policy), Facts::default())
 }
 
 /// A resource of these bytes.

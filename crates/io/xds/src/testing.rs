@@ -72,7 +72,7 @@ pub(crate) fn policy(name: &str) -> Policy {
         action: PolicyAction::Deny,
         dry_run: false,
         rules: Vec::new(),
-        rejected: Some("this version does not enforce policies".into()),
+        rejected: Some("nobody can enforce it".into()),
         source: PolicySource { kind: PolicyKind::Authorization, name: name.into(), file: None },
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
 use http_body_util::Full;
 use hyper_util::{
@@ -26,7 +27,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use tower::{Service, ServiceExt};
-use weir_world::Delta;
+use weir_world::{Delta, World};
 
 use crate::{
     Client, Discovery, Event, Kind, Limits, Mode, Node, Refused, Store, Subscriber,
@@ -87,15 +88,30 @@ fn node(name: &str) -> Node {
     Node { id: format!("ztunnel~10.0.0.1~agent-{name}.weir-system~x"), cluster: "agent".to_owned(), metadata }
 }
 
-fn client(
-    address: SocketAddr,
-    mode: Mode,
-) -> Client<impl Fn() -> futures_util::future::BoxFuture<'static, Result<Channel, tonic::transport::Error>>> {
-    let connect = move || -> futures_util::future::BoxFuture<'static, _> {
+type Connect = Box<dyn Fn() -> BoxFuture<'static, Result<Channel, tonic::transport::Error>>>;
+
+/// A client, and the world it tells.
+struct Agent {
+    client: Client<Connect>,
+    world: World,
+}
+
+impl Agent {
+    async fn next(&mut self) -> Event {
+        let event = self.client.next(&self.world).await;
+        if let Event::Delta(delta) = &event {
+            self.world = self.world.apply(delta.clone());
+        }
+        event
+    }
+}
+
+fn client(address: SocketAddr, mode: Mode) -> Agent {
+    let connect: Connect = Box::new(move || {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         Box::pin(async move { endpoint.connect().await })
-    };
-    Client::new(connect, mode, node("node-1"))
+    });
+    Agent { client: Client::new(connect, mode, node("node-1")), world: World::default() }
 }
 
 macro_rules! next {
@@ -193,7 +209,7 @@ async fn a_client_on_demand_gets_what_it_demands_and_again_on_the_next_connectio
     let served = serve(Ipv6Addr::LOCALHOST.into(), store.clone(), Limits::default()).await;
     let address = served.address;
     let mut client = client(address, Mode::OnDemand);
-    let demand = client.demand();
+    let demand = client.client.demand();
     let first = synced!(client);
     assert_eq!((first.workloads, first.services.len(), first.policies.len()), (Vec::new(), 0, 1));
     demand.subscribe("/fd00:96::1").unwrap();
@@ -501,7 +517,7 @@ async fn what_is_asked_for_comes_at_once_whatever_the_pace() {
     let mut client = client(served.address, Mode::OnDemand);
     synced!(client);
     let b = workload("b", &["10.0.0.2"], &[]);
-    client.demand().subscribe(b.uid.as_str()).unwrap();
+    client.client.demand().subscribe(b.uid.as_str()).unwrap();
     assert_eq!(next!(client), Event::Delta(delta(vec![b], Vec::new(), Vec::new())));
     // The first change for long is sent soon, the next one has to wait, and with what is asked for it comes along.
     let moved = |address| delta(vec![workload("b", &[address], &[])], Vec::new(), Vec::new());
@@ -509,7 +525,7 @@ async fn what_is_asked_for_comes_at_once_whatever_the_pace() {
     assert_eq!(next!(client), Event::Delta(moved("10.0.0.3")));
     served.store.apply(&moved("10.0.0.4"));
     let a = workload("a", &["10.0.0.1", "fd00::1"], &["shop"]);
-    client.demand().subscribe(a.uid.as_str()).unwrap();
+    client.client.demand().subscribe(a.uid.as_str()).unwrap();
     let Event::Delta(both) = next!(client) else { panic!("no delta") };
     let names: Vec<_> = both.workloads.iter().map(|(uid, _)| uid.clone()).collect();
     assert!(names.contains(&a.uid), "{names:?}");

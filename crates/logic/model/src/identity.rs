@@ -4,14 +4,14 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{NameError, Namespace, ServiceAccount};
 
-/// The trust domain when nothing else was said. Istio `meshConfig.trustDomain`.
-const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-
 /// The domain whose root signed an identity: lower-case letters, digits, `.`, `-`, `_`. SPIFFE-ID §2.1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrustDomain(Arc<str>);
 
 impl TrustDomain {
+    /// The trust domain when nothing else was said. Istio `meshConfig.trustDomain`.
+    pub const DEFAULT: &'static str = "cluster.local";
+
     /// The trust domain as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -20,7 +20,7 @@ impl TrustDomain {
 
 impl Default for TrustDomain {
     fn default() -> Self {
-        Self(DEFAULT_TRUST_DOMAIN.into())
+        Self(Self::DEFAULT.into())
     }
 }
 
@@ -34,11 +34,19 @@ impl FromStr for TrustDomain {
     type Err = SpiffeIdError;
 
     fn from_str(text: &str) -> Result<Self, SpiffeIdError> {
+        Self::try_from(Arc::from(text))
+    }
+}
+
+impl TryFrom<Arc<str>> for TrustDomain {
+    type Error = SpiffeIdError;
+
+    fn try_from(text: Arc<str>) -> Result<Self, SpiffeIdError> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
         if text.is_empty() || text.len() > 255 || !text.chars().all(legal) {
-            return Err(SpiffeIdError::TrustDomain(text.to_owned()));
+            return Err(SpiffeIdError::TrustDomain((*text).to_owned()));
         }
-        Ok(Self(text.into()))
+        Ok(Self(text))
     }
 }
 

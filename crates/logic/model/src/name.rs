@@ -1,4 +1,5 @@
-//! Names: text in, newtypes out. The only door is `FromStr`, and it refuses what Kubernetes would refuse.
+//! Names: text in, newtypes out. The doors are `FromStr` and, for a text that is shared already, `TryFrom<Arc<str>>`; both refuse what
+//! Kubernetes would refuse.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -98,15 +99,28 @@ macro_rules! names {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            fn check(text: &str) -> Result<(), NameError> {
+                let check: fn(&str) -> Result<(), NameError> = $check;
+                check(text)
+            }
         }
 
         impl FromStr for $name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                let check: fn(&str) -> Result<(), NameError> = $check;
-                check(text)?;
+                Self::check(text)?;
                 Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<Arc<str>> for $name {
+            type Error = NameError;
+
+            fn try_from(text: Arc<str>) -> Result<Self, NameError> {
+                Self::check(&text)?;
+                Ok(Self(text))
             }
         }
 
@@ -171,10 +185,18 @@ impl FromStr for Network {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::try_from(Arc::from(text))
+    }
+}
+
+impl TryFrom<Arc<str>> for Network {
+    type Error = NameError;
+
+    fn try_from(text: Arc<str>) -> Result<Self, NameError> {
         if !text.is_empty() {
-            visible("network", text, 253)?;
+            visible("network", &text, 253)?;
         }
-        Ok(Self(text.into()))
+        Ok(Self(text))
     }
 }
 
@@ -224,6 +246,15 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", &"x".repeat(64)] {
             assert!(bad.parse::<Namespace>().is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_shared_stays_shared_and_is_checked_as_any() {
+        let text: Arc<str> = "default".into();
+        let [one, other] = [(); 2].map(|()| Namespace::try_from(text.clone()).unwrap());
+        assert_eq!(one.as_str().as_ptr(), other.as_str().as_ptr());
+        assert_eq!("a b".parse::<Namespace>().err(), Namespace::try_from(Arc::from("a b")).err());
+        assert_eq!("a b".parse::<Network>().err(), Network::try_from(Arc::from("a b")).err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use weir_authz::{Decision, Destination, Ground, Peer, PolicySet};
 use weir_model::{Port, SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
 
-use crate::{outbound::HBONE_PORT, record::Record, refusal::Refusal, world::World};
+use crate::{outbound::HBONE_PORT, refusal::Refusal, slab::Member, world::World};
 
 /// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
 const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
@@ -115,7 +115,7 @@ impl World {
         {
             return Err(Refusal::TrustDomain { peer: peer.clone(), expected: shape.trust_domain.clone() });
         }
-        authorize(&self.policies_over(destination), local, inbound)?;
+        authorize(&self.policies_over(local, destination), local, inbound)?;
         let client = canonical_socket(inbound.client);
         Ok(Permit {
             target,
@@ -132,18 +132,18 @@ impl World {
     /// Why it may not. That it would not be admitted anew for any other reason ends nothing that is open.
     pub fn stays(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<(), Refusal> {
         match self.member(local) {
-            Some(destination) => authorize(&self.policies_over(destination), local, inbound),
+            Some(destination) => authorize(&self.policies_over(local, destination), local, inbound),
             None => Ok(()),
         }
     }
 
     /// What covers a workload; none if it is not known.
     pub fn policies_of(&self, workload: &WorkloadUid) -> Option<Arc<PolicySet>> {
-        self.member(workload).map(|member| self.policies_over(member))
+        self.member(workload).map(|member| self.policies_over(workload, member))
     }
 
     /// The workload at the client's address. An address proves nothing against a certificate.
-    fn attribute(&self, destination: &Record, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
+    fn attribute(&self, destination: Member<'_>, client: SocketAddr, source: &Source) -> Option<Arc<Workload>> {
         let member = self.member_at(&destination.shape.network, client.ip())?;
         match source {
             Source::Mesh(peer) if !member.shape.expect.contains(peer) => None,

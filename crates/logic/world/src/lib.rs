@@ -5,10 +5,13 @@
 
 mod inbound;
 mod mesh;
+mod moves;
 mod outbound;
 mod policies;
+mod question;
 mod record;
 mod refusal;
+mod slab;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -17,5 +20,6 @@ mod world;
 pub use inbound::{Inbound, Permit, Source, Verdict};
 pub use mesh::{Delta, Mesh};
 pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};
+pub use question::{Client, QuestionError, Target, Who};
 pub use refusal::Refusal;
 pub use world::World;

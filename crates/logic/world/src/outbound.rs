@@ -14,7 +14,8 @@ use weir_model::{Network, OrigDst, Port, Service, ServicePort, SpiffeId, Tunnel,
 use crate::{
     record::{Record, Shape},
     refusal::Refusal,
-    world::{Served, World},
+    slab::Member,
+    world::World,
 };
 
 /// Where a pod of the mesh takes HBONE. `ISTIO_HBONE` of ztunnel's ports.
@@ -79,7 +80,7 @@ impl World {
         if let Some(why) = &service.unsupported {
             return Err(Refusal::Unsupported { what: format!("service {}", service.name), why: why.clone() });
         }
-        let (target, member) = choose(served, service, network, dst.ip(), port, rng)?;
+        let (target, member) = choose(self.behind(served), service, network, dst.ip(), port, rng)?;
         // What is said to be outside may still stand at a mesh workload's address.
         let inside = match member.shape.tunnel {
             Tunnel::None => self.member_at(network, target.ip()).filter(|other| other.shape.tunnel == Tunnel::Hbone),
@@ -91,13 +92,13 @@ impl World {
 
 /// An endpoint of the service, of the family that was asked for and in the source's network.
 fn choose<'w>(
-    served: &'w Served,
+    members: impl Iterator<Item = Member<'w>> + Clone,
     service: &Service,
     network: &Network,
     vip: IpAddr,
     port: Port,
     rng: &mut impl Rng,
-) -> Result<(SocketAddr, &'w Arc<Record>), Refusal> {
+) -> Result<(SocketAddr, Member<'w>), Refusal> {
     let Some(own) = service.ports.iter().find(|own| own.port == port) else {
         return Err(Refusal::UnknownPort { service: service.name.clone(), port });
     };
@@ -109,13 +110,13 @@ fn choose<'w>(
         last.set((&*member.shape, target));
         Some(SocketAddr::new(member.address(vip.is_ipv4())?, target?.number()))
     };
-    let rank = |member: &&Arc<Record>| {
+    let rank = |member: &Member<'_>| {
         let reachable = member.shape.network == *network && target(member).is_some();
         reachable.then(|| Rank::of(member.shape.health, service.health_policy, Distance::default())).flatten()
     };
     let none = || Refusal::NoEndpoint { service: service.name.clone(), port, address: vip };
-    let member = pick(served.members.iter(), rank, rng).ok_or_else(none)?;
-    Ok((target(member).ok_or_else(none)?, member))
+    let member = pick(members, rank, rng).ok_or_else(none)?;
+    Ok((target(&member).ok_or_else(none)?, member))
 }
 
 /// The port of such a workload that the service's port stands for.
@@ -126,7 +127,7 @@ fn own_port(shape: &Shape, service: &Service, port: &ServicePort) -> Option<Port
 }
 
 /// Into the tunnel if the destination is in the mesh, else straight there.
-fn lead(target: SocketAddr, member: Option<&Arc<Record>>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
+fn lead(target: SocketAddr, member: Option<Member<'_>>, service: Option<Arc<Service>>) -> Result<Plan, Refusal> {
     let Some(member) = member else {
         return Ok(Plan::Passthrough(PassthroughPlan { target, destination: None, service }));
     };

@@ -1,28 +1,27 @@
 //! Workloads as the world keeps them: what many share is kept once. A mesh of a hundred thousand is known to every node.
 
 use std::{
+    cmp::Ordering,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use weir_model::{
-    ClusterId, Health, Locality, Membership, Namespace, Network, NetworkMode, NodeName, PolicyName, ServiceAccount,
-    SpiffeId, TrustDomain, Tunnel, Workload, WorkloadKind, WorkloadUid, canonical_ip,
+    ClusterId, Health, Locality, Membership, Namespace, Network, NetworkMode, NodeName, PolicyName, SpiffeId,
+    TrustDomain, Tunnel, Workload, WorkloadKind, WorkloadUid, canonical_ip,
 };
 
+/// What stands in the uid of a pod between its cluster and its namespace.
+const POD: &str = "//v1/Pod/";
+/// Most the name of a pod may have after what it has in common with its deployment's, in bytes. A ReplicaSet and a random part are 17.
+const SUFFIX: usize = 18;
+
 /// What tells a workload from its like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Record {
-    /// Its name in the mesh. Who brought the workload has the text too, so that it is here for nothing.
-    uid: WorkloadUid,
-    /// What it is called, unless its uid ends in that.
-    name: Option<Arc<str>>,
-    incarnation: Incarnation,
-    addresses: Addresses,
     pub(crate) shape: Arc<Shape>,
     pub(crate) place: Arc<Place>,
-    /// Put together for the first connection that needed it: all share it, and compare it by where it is.
-    whole: OnceLock<Arc<Workload>>,
+    own: Own,
 }
 
 /// What the pods of one deployment have in common.
@@ -31,7 +30,6 @@ pub(crate) struct Shape {
     pub(crate) cluster: ClusterId,
     pub(crate) namespace: Namespace,
     pub(crate) trust_domain: TrustDomain,
-    pub(crate) service_account: ServiceAccount,
     pub(crate) network: Network,
     pub(crate) tunnel: Tunnel,
     pub(crate) network_mode: NetworkMode,
@@ -40,8 +38,8 @@ pub(crate) struct Shape {
     workload_name: Arc<str>,
     canonical_name: Arc<str>,
     canonical_revision: Arc<str>,
-    pub(crate) services: Vec<Membership>,
-    pub(crate) policies: Vec<PolicyName>,
+    pub(crate) services: Box<[Membership]>,
+    pub(crate) policies: Box<[PolicyName]>,
     pub(crate) unsupported: Option<Arc<str>>,
     /// The identity its peers shall expect.
     pub(crate) expect: Arc<[SpiffeId]>,
@@ -54,31 +52,52 @@ pub(crate) struct Place {
     locality: Locality,
 }
 
-/// `metadata.uid`, in half the room when it is a UUID as Kubernetes writes them.
-#[derive(Debug)]
-enum Incarnation {
-    Uuid([u8; 16]),
-    Text(Arc<str>),
+/// What it has for itself: as little as possible, or what it came with.
+#[derive(Debug, Clone)]
+enum Own {
+    Usual(Usual),
+    Odd(Arc<Odd>),
 }
 
-/// The usual cases without an allocation of their own.
-#[derive(Debug)]
+/// A pod of Kubernetes with at most one address of each family.
+#[derive(Debug, Clone)]
+struct Usual {
+    /// `metadata.uid`, which is a UUID. All zeroes if its source says nothing.
+    incarnation: [u8; 16],
+    addresses: Addresses,
+    /// How much of its name is the beginning of its deployment's, in bytes.
+    common: u8,
+    /// What comes then; zeroes when it is shorter.
+    suffix: [u8; SUFFIX],
+}
+
+#[derive(Debug, Clone)]
 enum Addresses {
-    One(IpAddr),
+    None,
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
     Both(Ipv4Addr, Ipv6Addr),
-    Many(Box<[IpAddr]>),
+}
+
+/// Any other workload.
+#[derive(Debug)]
+struct Odd {
+    uid: WorkloadUid,
+    name: Arc<str>,
+    incarnation: Arc<str>,
+    addresses: Box<[IpAddr]>,
 }
 
 impl Record {
     /// Takes a workload apart. `shared` keeps what it may have in common with others.
     pub(crate) fn new(workload: Workload, shared: impl FnOnce(Shape, Place) -> (Arc<Shape>, Arc<Place>)) -> Self {
         let expect = Arc::from([workload.identity()]);
-        let name = (last(&workload.uid) != &*workload.name).then_some(workload.name);
+        let addresses: Vec<IpAddr> = workload.addresses.iter().copied().map(canonical_ip).collect();
+        let usual = Usual::new(&workload, &addresses);
         let shape = Shape {
             cluster: workload.cluster,
             namespace: workload.namespace,
             trust_domain: workload.trust_domain,
-            service_account: workload.service_account,
             network: workload.network,
             tunnel: workload.tunnel,
             network_mode: workload.network_mode,
@@ -87,39 +106,31 @@ impl Record {
             workload_name: workload.workload_name,
             canonical_name: workload.canonical_name,
             canonical_revision: workload.canonical_revision,
-            services: workload.services,
-            policies: workload.policies,
+            services: workload.services.into(),
+            policies: workload.policies.into(),
             unsupported: workload.unsupported,
             expect,
         };
-        let place = Place { node: workload.node, locality: workload.locality };
-        let (shape, place) = shared(shape, place);
-        Self {
-            uid: workload.uid,
-            name,
-            incarnation: Incarnation::new(workload.incarnation),
-            addresses: Addresses::new(&workload.addresses),
-            shape,
-            place,
-            whole: OnceLock::new(),
-        }
-    }
-
-    /// The workload for a connection, which keeps it.
-    pub(crate) fn whole(&self) -> Arc<Workload> {
-        self.whole.get_or_init(|| Arc::new(self.workload())).clone()
+        let (shape, place) = shared(shape, Place { node: workload.node, locality: workload.locality });
+        let (uid, name, incarnation) = (workload.uid, workload.name, workload.incarnation);
+        let odd = || Own::Odd(Arc::new(Odd { uid, name, incarnation, addresses: addresses.into() }));
+        Self { own: usual.map_or_else(odd, Own::Usual), shape, place }
     }
 
     /// The workload put together again, for who looks at it once.
     pub(crate) fn workload(&self) -> Workload {
         let (shape, place) = (&self.shape, &self.place);
+        let (name, incarnation) = match &self.own {
+            Own::Usual(usual) => (usual.name(shape).concat().into(), incarnation(usual.incarnation)),
+            Own::Odd(odd) => (odd.name.clone(), odd.incarnation.clone()),
+        };
         Workload {
             uid: self.uid(),
-            incarnation: self.incarnation.text(),
-            name: self.name.clone().unwrap_or_else(|| last(&self.uid).into()),
+            incarnation,
+            name,
             namespace: shape.namespace.clone(),
             trust_domain: shape.trust_domain.clone(),
-            service_account: shape.service_account.clone(),
+            service_account: shape.expect[0].service_account().clone(),
             addresses: self.addresses().collect(),
             network: shape.network.clone(),
             tunnel: shape.tunnel,
@@ -132,30 +143,49 @@ impl Record {
             workload_name: shape.workload_name.clone(),
             canonical_name: shape.canonical_name.clone(),
             canonical_revision: shape.canonical_revision.clone(),
-            services: shape.services.clone(),
-            policies: shape.policies.clone(),
+            services: shape.services.to_vec(),
+            policies: shape.policies.to_vec(),
             unsupported: shape.unsupported.clone(),
         }
     }
 
     /// Its name in the mesh.
     pub(crate) fn uid(&self) -> WorkloadUid {
-        self.uid.clone()
+        match &self.own {
+            Own::Usual(_) => self.uid_parts().concat().parse().expect("it came with this uid"),
+            Own::Odd(odd) => odd.uid.clone(),
+        }
     }
 
     /// Whether that is its name in the mesh.
     pub(crate) fn is(&self, uid: &WorkloadUid) -> bool {
-        self.uid == *uid
+        is_made_of(uid.as_str(), self.uid_parts())
+    }
+
+    /// Their order by uid.
+    pub(crate) fn cmp_uid(&self, other: &Self) -> Ordering {
+        let (own, others) = (self.uid_parts(), other.uid_parts());
+        own.iter().flat_map(|part| part.bytes()).cmp(others.iter().flat_map(|part| part.bytes()))
+    }
+
+    /// The parts of its uid.
+    fn uid_parts(&self) -> [&str; 6] {
+        match &self.own {
+            Own::Usual(usual) => {
+                let [common, suffix] = usual.name(&self.shape);
+                [self.shape.cluster.as_str(), POD, self.shape.namespace.as_str(), "/", common, suffix]
+            }
+            Own::Odd(odd) => [odd.uid.as_str(), "", "", "", "", ""],
+        }
     }
 
     /// Its addresses, canonical, the primary one first.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let (both, many) = match &self.addresses {
-            Addresses::One(one) => ([Some(*one), None], [].as_slice()),
-            Addresses::Both(v4, v6) => ([Some(IpAddr::V4(*v4)), Some(IpAddr::V6(*v6))], [].as_slice()),
-            Addresses::Many(all) => ([None, None], &**all),
+        let (few, many) = match &self.own {
+            Own::Usual(usual) => (usual.addresses.all(), [].as_slice()),
+            Own::Odd(odd) => ([None, None], &*odd.addresses),
         };
-        both.into_iter().flatten().chain(many.iter().copied())
+        few.into_iter().flatten().chain(many.iter().copied())
     }
 
     /// Its first address of a family.
@@ -164,46 +194,77 @@ impl Record {
     }
 }
 
-/// What a uid ends in: of a pod, its name.
-fn last(uid: &WorkloadUid) -> &str {
-    uid.as_str().rsplit('/').next().unwrap_or_default()
+/// Whether the text is the parts, one after the other.
+fn is_made_of<const N: usize>(text: &str, parts: [&str; N]) -> bool {
+    parts.iter().try_fold(text, |rest, part| rest.strip_prefix(part)) == Some("")
+}
+
+impl Usual {
+    /// None if the workload does not come out as it went in.
+    fn new(workload: &Workload, addresses: &[IpAddr]) -> Option<Self> {
+        let (name, deployment) = (&*workload.name, &*workload.workload_name);
+        let parts = [workload.cluster.as_str(), POD, workload.namespace.as_str(), "/", name];
+        // A uid is ASCII, and with it the name: it can be cut anywhere, and has no zero in it.
+        if !is_made_of(workload.uid.as_str(), parts) {
+            return None;
+        }
+        let common =
+            name.bytes().zip(deployment.bytes()).take(usize::from(u8::MAX)).take_while(|(a, b)| a == b).count();
+        let rest = name.get(common..)?.as_bytes();
+        let mut suffix = [0; SUFFIX];
+        suffix.get_mut(..rest.len())?.copy_from_slice(rest);
+        Some(Self {
+            incarnation: match &*workload.incarnation {
+                "" => [0; 16],
+                text => uuid(text).filter(|uuid| *uuid != [0; 16])?,
+            },
+            addresses: Addresses::new(addresses)?,
+            common: u8::try_from(common).ok()?,
+            suffix,
+        })
+    }
+
+    /// Its name, in two parts.
+    fn name<'a>(&'a self, shape: &'a Shape) -> [&'a str; 2] {
+        let common = shape.workload_name.get(..usize::from(self.common)).expect("the beginning of this very text");
+        let len = self.suffix.iter().position(|byte| *byte == 0).unwrap_or(SUFFIX);
+        [common, str::from_utf8(&self.suffix[..len]).expect("ASCII")]
+    }
 }
 
 impl Addresses {
-    fn new(all: &[IpAddr]) -> Self {
-        let all: Vec<IpAddr> = all.iter().copied().map(canonical_ip).collect();
-        match all.as_slice() {
-            [one] => Self::One(*one),
-            [IpAddr::V4(v4), IpAddr::V6(v6)] => Self::Both(*v4, *v6),
-            _ => Self::Many(all.into()),
+    fn new(all: &[IpAddr]) -> Option<Self> {
+        match *all {
+            [] => Some(Self::None),
+            [IpAddr::V4(v4)] => Some(Self::V4(v4)),
+            [IpAddr::V6(v6)] => Some(Self::V6(v6)),
+            [IpAddr::V4(v4), IpAddr::V6(v6)] => Some(Self::Both(v4, v6)),
+            _ => None,
+        }
+    }
+
+    fn all(&self) -> [Option<IpAddr>; 2] {
+        match *self {
+            Self::None => [None, None],
+            Self::V4(v4) => [Some(v4.into()), None],
+            Self::V6(v6) => [Some(v6.into()), None],
+            Self::Both(v4, v6) => [Some(v4.into()), Some(v6.into())],
         }
     }
 }
 
-impl Incarnation {
-    fn new(text: Arc<str>) -> Self {
-        match uuid(&text) {
-            Some(uuid) => Self::Uuid(uuid),
-            None => Self::Text(text),
+/// The UUID as Kubernetes writes it; nothing if it is all zeroes.
+fn incarnation(uuid: [u8; 16]) -> Arc<str> {
+    let mut text = String::with_capacity(36);
+    for (i, byte) in uuid.iter().enumerate().take_while(|_| uuid != [0; 16]) {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(nibble.into(), 16).expect("four bits are a digit"));
         }
     }
-
-    fn text(&self) -> Arc<str> {
-        let bytes = match self {
-            Self::Text(text) => return text.clone(),
-            Self::Uuid(bytes) => bytes,
-        };
-        let mut text = String::with_capacity(36);
-        for (i, byte) in bytes.iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(nibble.into(), 16).expect("four bits are a digit"));
-            }
-        }
-        text.into()
-    }
+    text.into()
 }
 
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` in lower case, and nothing else: it must come out as it went in.
@@ -231,21 +292,80 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::{ip, stranger, workload};
+
+    fn record(workload: Workload) -> Record {
+        Record::new(workload, |shape, place| (Arc::new(shape), Arc::new(place)))
+    }
+
+    fn pod(name: &str, deployment: &str) -> Workload {
+        let uid = WorkloadUid::of_pod(&"c".parse().unwrap(), &"ns".parse().unwrap(), name).unwrap();
+        let (cluster, incarnation) = ("c".parse().unwrap(), "".into());
+        let (name, workload_name) = (name.into(), deployment.into());
+        Workload { uid, cluster, incarnation, name, workload_name, ..workload("w", 1, Tunnel::Hbone) }
+    }
 
     #[test]
-    fn an_incarnation_comes_out_as_it_went_in() {
-        for text in [
-            "",
-            "1",
-            "0f8fad5b-d9cb-469f-a165-70867728950e",
-            "0F8FAD5B-d9cb-469f-a165-70867728950e",
-            "0f8fad5b-d9cb-469f-a165-70867728950",
-            "0f8fad5bxd9cb-469f-a165-70867728950e",
-            "0f8fad5b-d9cb-469f-a165-7086772895zz",
+    fn what_most_pods_are_takes_no_room_of_its_own() {
+        let cut = "a-deployment-whose-name-is-longer-than-a-pod-s-may-begin-wi";
+        let usual = |change: fn(&mut Workload)| {
+            let mut one = pod("app-7d4b9c6f5d-x2k9p", "app");
+            change(&mut one);
+            one
+        };
+        for (one, want) in [
+            (usual(|_| {}), true),
+            (pod("app", "app"), true),
+            (pod("app-7d4b9c6f5d-000123", "app"), true),
+            (pod("app-7d4b9c6f5d-0001234", "app"), false),
+            (pod("ap", "app"), true),
+            (pod("unlike", "app"), true),
+            (pod(&format!("{}x2k9p", &cut[..58]), cut), true),
+            (pod("caf", "café"), true),
+            (usual(|one| one.incarnation = "0f8fad5b-d9cb-469f-a165-70867728950e".into()), true),
+            (usual(|one| one.incarnation = "".into()), true),
+            (usual(|one| one.incarnation = "1".into()), false),
+            (usual(|one| one.incarnation = "0F8FAD5B-d9cb-469f-a165-70867728950e".into()), false),
+            (usual(|one| one.incarnation = "0f8fad5b-d9cb-469f-a165-70867728950".into()), false),
+            (usual(|one| one.incarnation = "0f8fad5bxd9cb-469f-a165-70867728950e".into()), false),
+            (usual(|one| one.incarnation = "0f8fad5b-d9cb-469f-a165-7086772895zz".into()), false),
+            (usual(|one| one.incarnation = "00000000-0000-0000-0000-000000000000".into()), false),
+            (usual(|one| one.addresses = Vec::new()), true),
+            (usual(|one| one.addresses = vec![ip("10.0.0.1")]), true),
+            (usual(|one| one.addresses = vec![ip("fd00::1")]), true),
+            (usual(|one| one.addresses = vec![ip("fd00::1"), ip("10.0.0.1")]), false),
+            (usual(|one| one.addresses.push(ip("10.0.0.2"))), false),
+            (usual(|one| one.name = "another".into()), false),
+            (usual(|one| one.cluster = "d".parse().unwrap()), false),
+            (stranger("x", &["192.0.2.1"]), false),
         ] {
-            assert_eq!(&*Incarnation::new(text.into()).text(), text);
+            let record = record(one.clone());
+            assert_eq!(matches!(record.own, Own::Usual(_)), want, "{one:?}");
+            assert_eq!(record.workload(), one);
+            assert!(record.is(&one.uid) && !record.is(&stranger("y", &[]).uid));
         }
-        assert!(matches!(Incarnation::new("0f8fad5b-d9cb-469f-a165-70867728950e".into()), Incarnation::Uuid(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_comes_out_as_it_went_in(
+            name in "[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?", deployment in "[a-zé0-9-]{0,20}", same in any::<bool>(),
+        ) {
+            let name = if same { format!("{}-{name}", deployment.replace(|c: char| !c.is_ascii_alphanumeric(), "x")) } else { name };
+            let name = name.trim_start_matches('-').replace("..", ".x").replace(".-", ".x").replace("-.", "x.");
+            prop_assume!(WorkloadUid::of_pod(&"c".parse().unwrap(), &"ns".parse().unwrap(), &name).is_ok());
+            let one = pod(&name, &deployment);
+            prop_assert_eq!(record(one.clone()).workload(), one);
+        }
+
+        #[test]
+        fn their_order_is_that_of_their_uids(names in prop::array::uniform2("[a-z0-9]{1,3}"), odd in any::<bool>()) {
+            let [one, other] = names.map(|name| pod(&name, "a"));
+            let other = if odd { Workload { incarnation: "1".into(), ..other } } else { other };
+            prop_assert_eq!(record(one.clone()).cmp_uid(&record(other.clone())), one.uid.cmp(&other.uid));
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hash},
+    mem,
     net::IpAddr,
     sync::Arc,
 };
@@ -18,8 +19,10 @@ use weir_model::{
 
 use crate::{
     mesh::{Delta, Mesh},
+    moves::{Move, Moves},
     policies::Policies,
     record::{Place, Record, Shape},
+    slab::{Member, Seat, Slab},
     table::Table,
 };
 
@@ -31,17 +34,18 @@ const FEW: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct World {
     hasher: RandomState,
+    records: Slab,
     /// By uid.
-    members: Table<Arc<Record>>,
+    members: Table<Seat>,
     /// By network and first address of each family. A pod of the node's own network has none to itself.
-    by_v4: Table<Arc<Record>>,
-    by_v6: Table<Arc<Record>>,
+    by_v4: Table<Seat>,
+    by_v6: Table<Seat>,
     /// By network and any further address.
-    by_other: Table<(IpAddr, Arc<Record>)>,
+    by_other: Table<(IpAddr, Seat)>,
     /// By name, declared or only named by workloads.
     services: Table<Arc<Served>>,
-    /// By network and exact address.
-    vips: Table<(Network, IpAddr, ServiceName)>,
+    /// By network and exact address: which of its addresses it is.
+    vips: Table<(Arc<Service>, usize)>,
     /// Longest prefix first.
     ranges: Arc<Vec<(Network, IpNet, ServiceName)>>,
     shapes: Table<Arc<Shape>>,
@@ -59,7 +63,7 @@ pub struct World {
 pub(crate) struct Served {
     name: ServiceName,
     pub(crate) service: Option<Arc<Service>>,
-    pub(crate) members: Vec<Arc<Record>>,
+    pub(crate) members: Box<[Seat]>,
 }
 
 type Covered = HashMap<WorkloadUid, Arc<PolicySet>, RandomState>;
@@ -76,6 +80,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             hasher: RandomState::default(),
+            records: Slab::default(),
             members: Table::new(MANY),
             by_v4: Table::new(MANY),
             by_v6: Table::new(MANY),
@@ -188,9 +193,14 @@ impl World {
 
     /// All workloads, by uid.
     pub fn workloads(&self) -> impl ExactSizeIterator<Item = Workload> {
-        let mut all: Vec<Workload> = self.members.iter().map(|member| member.workload()).collect();
+        let mut all: Vec<Workload> = self.records.iter().map(Record::workload).collect();
         all.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
         all.into_iter()
+    }
+
+    /// What all workloads are called, in no order.
+    pub fn uids(&self) -> impl Iterator<Item = WorkloadUid> {
+        self.records.iter().map(Record::uid)
     }
 
     /// All services, by name.
@@ -212,12 +222,12 @@ impl World {
 
     /// How many workloads there are.
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.records.len()
     }
 
     /// Whether there is no workload.
     pub fn is_empty(&self) -> bool {
-        self.members.len() == 0
+        self.records.len() == 0
     }
 
     /// The pods of this node.
@@ -226,8 +236,8 @@ impl World {
     }
 
     /// What covers a workload. Ready for the pods of this node, and put together for others.
-    pub(crate) fn policies_over(&self, member: &Record) -> Arc<PolicySet> {
-        let ready = self.covered.get(&member.uid()).cloned();
+    pub(crate) fn policies_over(&self, uid: &WorkloadUid, member: Member<'_>) -> Arc<PolicySet> {
+        let ready = self.covered.get(uid).cloned();
         ready.unwrap_or_else(|| Arc::new(self.policies.over(&member.shape.namespace, &member.shape.policies)))
     }
 
@@ -236,12 +246,11 @@ impl World {
         let mut alike: HashMap<*const Shape, Arc<PolicySet>> = HashMap::new();
         for uid in uids {
             let here = self.local.pods.binary_search_by(|pod| pod.uid.cmp(&uid)).is_ok();
-            let member = if here { self.member(&uid).cloned() } else { None };
-            match member {
-                Some(member) => {
-                    let shape = &member.shape;
+            let shape = self.member(&uid).filter(|_| here).map(|member| member.shape.clone());
+            match shape {
+                Some(shape) => {
                     let set = alike
-                        .entry(Arc::as_ptr(shape))
+                        .entry(Arc::as_ptr(&shape))
                         .or_insert_with(|| Arc::new(self.policies.over(&shape.namespace, &shape.policies)));
                     let set = set.clone();
                     Arc::make_mut(&mut self.covered).insert(uid, set);
@@ -254,28 +263,33 @@ impl World {
         }
     }
 
-    pub(crate) fn member(&self, uid: &WorkloadUid) -> Option<&Arc<Record>> {
-        self.members.find(self.hash(uid), |member| member.is(uid))
+    pub(crate) fn member(&self, uid: &WorkloadUid) -> Option<Member<'_>> {
+        self.members.find(self.hash(uid), |seat| self.records.at(*seat).is(uid)).map(|seat| self.records.at(*seat))
+    }
+
+    /// Those who stand behind the service.
+    pub(crate) fn behind(&self, served: &Served) -> impl Iterator<Item = Member<'_>> + Clone {
+        served.members.iter().map(|seat| self.records.at(*seat))
     }
 
     /// Of all that have the address the one inside the mesh, or else the one of the least uid.
-    pub(crate) fn member_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Record>> {
+    pub(crate) fn member_at(&self, network: &Network, ip: IpAddr) -> Option<Member<'_>> {
         let ip = canonical_ip(ip);
         let hash = self.hash(&(network, ip));
         let first = if ip.is_ipv4() { &self.by_v4 } else { &self.by_v6 };
-        let has = |member: &&Arc<Record>| member.shape.network == *network && member.address(ip.is_ipv4()) == Some(ip);
-        let other = |(at, member): &&(IpAddr, Arc<Record>)| *at == ip && member.shape.network == *network;
-        let firsts = first.like(hash).filter(has);
-        let mut all = firsts.chain(self.by_other.like(hash).filter(other).map(|(_, member)| member));
+        let at = |seat: &Seat| self.records.at(*seat);
+        let firsts = first.like(hash).map(at).filter(|member| member.address(ip.is_ipv4()) == Some(ip));
+        let others = self.by_other.like(hash).filter(|(other, _)| *other == ip).map(|(_, seat)| at(seat));
+        let mut all = firsts.chain(others).filter(|member| member.shape.network == *network);
         let one = all.next()?;
-        Some(all.fold(one, |best, next| if better(next, best) { next } else { best }))
+        Some(all.fold(one, |best, next| if better(&next, &best) { next } else { best }))
     }
 
     /// The service at the address, and what it is.
     pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<(&Served, &Arc<Service>)> {
         let ip = canonical_ip(ip);
-        let is = |(n, at, _): &&(Network, IpAddr, ServiceName)| n == network && *at == ip;
-        let exact = self.vips.like(self.hash(&(network, ip))).filter(is).map(|(_, _, name)| name).min();
+        let is = |entry: &&(Arc<Service>, usize)| vip(entry) == (network, ip);
+        let exact = self.vips.like(self.hash(&(network, ip))).filter(is).map(|(service, _)| &service.name).min();
         let range = || {
             let mut ranges = self.ranges.iter();
             ranges.find(|(n, range, _)| n == network && range.contains(&ip)).map(|(_, _, name)| name)
@@ -293,21 +307,21 @@ impl World {
     }
 
     fn set_workload(&mut self, uid: &WorkloadUid, workload: Option<Workload>, moved: &mut Moves) {
-        let hasher = self.hasher.clone();
         let hash = self.hash(uid);
-        if let Some(old) = self.members.remove(hash, |member| member.is(uid)) {
-            self.forget_addresses(&old);
-            moved.gone(&old);
+        if let Some(old) = self.members.remove(hash, |seat| self.records.at(*seat).is(uid)) {
+            self.forget_addresses(old);
+            moved.gone(old, &self.records.at(old));
+            self.records.remove(old);
         }
         if let Some(workload) = workload {
-            let record = Arc::new(Record::new(workload, |shape, place| self.shared(shape, place)));
-            self.members.insert(hash, record.clone(), |member| hasher.hash_one(member.uid()));
-            self.note_addresses(&record);
-            moved.come(&record);
-            self.set_local(uid, Some(&record));
-        } else {
-            self.set_local(uid, None);
+            let record = Record::new(workload, |shape, place| self.shared(shape, place));
+            let seat = self.records.insert(record);
+            let (records, hasher) = (&self.records, &self.hasher);
+            self.members.insert(hash, seat, |other| hasher.hash_one(records.at(*other).uid()));
+            self.note_addresses(seat);
+            moved.come(seat, &self.records.at(seat));
         }
+        self.set_local(uid);
     }
 
     /// What others have in common with it already, or it alone for now.
@@ -328,13 +342,17 @@ impl World {
         (shape, place)
     }
 
-    /// Throws out shapes and places that nobody has any more, once there are many.
+    /// Throws out shapes and places that nobody has any more, once there are many. A mesh that became much smaller is made anew.
     fn sweep(&mut self) {
+        if self.records.is_sparse() {
+            *self = self.anew();
+            return;
+        }
         if self.shapes.len() + self.places.len() < self.sweep_at {
             return;
         }
         let (mut shapes, mut places) = (HashMap::new(), HashMap::new());
-        for member in self.members.iter() {
+        for member in self.records.iter() {
             shapes.entry(Arc::as_ptr(&member.shape)).or_insert_with(|| member.shape.clone());
             places.entry(Arc::as_ptr(&member.place)).or_insert_with(|| member.place.clone());
         }
@@ -350,43 +368,58 @@ impl World {
         }
     }
 
-    fn note_addresses(&mut self, record: &Arc<Record>) {
-        if record.shape.network_mode != NetworkMode::Standard {
+    /// The same mesh, in the room it needs now.
+    fn anew(&self) -> Self {
+        let (workloads, services) = (self.records.iter().map(Record::workload), self.services());
+        let delta = Delta {
+            workloads: workloads.map(|one| (one.uid.clone(), Some(one))).collect(),
+            services: services.map(|one| (one.name.clone(), Some(Service::clone(one)))).collect(),
+            policies: Vec::new(),
+        };
+        Self { local: self.local.clone(), policies: self.policies.clone(), ..Self::default() }.apply(delta)
+    }
+
+    fn note_addresses(&mut self, seat: Seat) {
+        let Self { hasher, records, by_v4, by_v6, by_other, .. } = self;
+        let member = records.at(seat);
+        if member.shape.network_mode != NetworkMode::Standard {
             return;
         }
-        let hasher = self.hasher.clone();
-        for ip in record.addresses() {
-            let hash = self.hash(&(&record.shape.network, ip));
-            if record.address(ip.is_ipv4()) == Some(ip) {
-                let table = if ip.is_ipv4() { &mut self.by_v4 } else { &mut self.by_v6 };
-                table.insert(hash, record.clone(), |other| {
-                    hasher.hash_one((&other.shape.network, other.address(ip.is_ipv4()).expect("it stands here by it")))
+        for ip in member.addresses() {
+            let hash = hasher.hash_one((&member.shape.network, ip));
+            if member.address(ip.is_ipv4()) == Some(ip) {
+                let table = if ip.is_ipv4() { &mut *by_v4 } else { &mut *by_v6 };
+                table.insert(hash, seat, |other| {
+                    let other = records.at(*other);
+                    let ip = other.address(ip.is_ipv4()).expect("it stands here by it");
+                    hasher.hash_one((&other.shape.network, ip))
                 });
             } else {
-                let entry = (ip, record.clone());
-                self.by_other.insert(hash, entry, |(at, other)| hasher.hash_one((&other.shape.network, *at)));
+                let rehash = |(ip, other): &(IpAddr, Seat)| hasher.hash_one((&records.at(*other).shape.network, *ip));
+                by_other.insert(hash, (ip, seat), rehash);
             }
         }
     }
 
-    fn forget_addresses(&mut self, record: &Arc<Record>) {
-        for ip in record.addresses() {
-            let hash = self.hash(&(&record.shape.network, ip));
-            let table = if ip.is_ipv4() { &mut self.by_v4 } else { &mut self.by_v6 };
-            if table.remove(hash, |other| Arc::ptr_eq(other, record)).is_none() {
-                self.by_other.remove(hash, |(at, other)| *at == ip && Arc::ptr_eq(other, record));
+    fn forget_addresses(&mut self, seat: Seat) {
+        let Self { hasher, records, by_v4, by_v6, by_other, .. } = self;
+        let member = records.at(seat);
+        for ip in member.addresses() {
+            let hash = hasher.hash_one((&member.shape.network, ip));
+            let table = if ip.is_ipv4() { &mut *by_v4 } else { &mut *by_v6 };
+            if table.remove(hash, |other| *other == seat).is_none() {
+                by_other.remove(hash, |other| *other == (ip, seat));
             }
         }
     }
 
-    fn set_local(&mut self, uid: &WorkloadUid, record: Option<&Arc<Record>>) {
+    fn set_local(&mut self, uid: &WorkloadUid) {
         let Some(node) = &self.local.node else { return };
-        let here = record.filter(|record| record.place.node.as_ref() == Some(node));
+        let here = self.member(uid).filter(|member| member.place.node.as_ref() == Some(node));
         let at = self.local.pods.binary_search_by(|pod| pod.uid.cmp(uid));
         if here.is_none() && at.is_err() {
             return;
         }
-        let local = Arc::make_mut(&mut self.local);
         let pod = here.map(|record| LocalPod {
             uid: uid.clone(),
             addresses: record.addresses().collect(),
@@ -397,6 +430,7 @@ impl World {
                 (Tunnel::None, NetworkMode::Standard) => Enrolment::NotLabelled,
             },
         });
+        let local = Arc::make_mut(&mut self.local);
         match (at, pod) {
             (Ok(at), Some(pod)) => local.pods[at] = pod,
             (Ok(at), None) => drop(local.pods.remove(at)),
@@ -409,10 +443,12 @@ impl World {
     fn move_members(&mut self, moved: Moves) {
         for (name, Move { come, gone }) in moved.0 {
             self.change_service(&name, |served| {
+                let mut members = mem::take(&mut served.members).into_vec();
                 if !gone.is_empty() {
-                    served.members.retain(|member| !gone.contains(&Arc::as_ptr(member)));
+                    members.retain(|seat| !gone.contains(seat));
                 }
-                served.members.extend(come);
+                members.extend(come);
+                served.members = members.into();
             });
         }
     }
@@ -420,28 +456,28 @@ impl World {
     fn set_service(&mut self, name: &ServiceName, service: Option<Service>) {
         let hasher = self.hasher.clone();
         if let Some(old) = self.service(name).cloned() {
-            for (network, vip) in &old.vips {
-                let hash = self.hash(&(network, canonical_ip(vip.addr())));
-                self.vips.remove(hash, |(n, at, of)| n == network && *at == canonical_ip(vip.addr()) && of == name);
+            for (at, (network, one)) in old.vips.iter().enumerate() {
+                let hash = self.hash(&(network, canonical_ip(one.addr())));
+                self.vips.remove(hash, |(other, place)| Arc::ptr_eq(other, &old) && *place == at);
             }
             if old.vips.iter().any(|(_, vip)| !is_exact(vip)) {
                 Arc::make_mut(&mut self.ranges).retain(|(_, _, of)| of != name);
             }
         }
+        let service = service.map(Arc::new);
         if let Some(service) = &service {
-            for (network, vip) in &service.vips {
-                if is_exact(vip) {
-                    let entry = (network.clone(), canonical_ip(vip.addr()), name.clone());
-                    let hash = self.hash(&(network, entry.1));
-                    self.vips.insert(hash, entry, |(n, at, _)| hasher.hash_one((n, *at)));
+            for (at, (network, one)) in service.vips.iter().enumerate() {
+                if is_exact(one) {
+                    let hash = self.hash(&(network, canonical_ip(one.addr())));
+                    self.vips.insert(hash, (service.clone(), at), |other| hasher.hash_one(vip(other)));
                 } else {
                     let ranges = Arc::make_mut(&mut self.ranges);
-                    ranges.push((network.clone(), *vip, name.clone()));
+                    ranges.push((network.clone(), *one, name.clone()));
                     ranges.sort_by(|a, b| (Reverse(a.1.prefix_len()), &a.2).cmp(&(Reverse(b.1.prefix_len()), &b.2)));
                 }
             }
         }
-        self.change_service(name, |served| served.service = service.map(Arc::new));
+        self.change_service(name, |served| served.service = service);
     }
 
     fn change_service(&mut self, name: &ServiceName, change: impl FnOnce(&mut Served)) {
@@ -450,7 +486,7 @@ impl World {
         let mut served = self
             .services
             .remove(hash, |served| served.name == *name)
-            .unwrap_or_else(|| Arc::new(Served { name: name.clone(), service: None, members: Vec::new() }));
+            .unwrap_or_else(|| Arc::new(Served { name: name.clone(), service: None, members: Box::default() }));
         change(Arc::make_mut(&mut served));
         if served.service.is_some() || !served.members.is_empty() {
             self.services.insert(hash, served, |served| hasher.hash_one(&served.name));
@@ -458,31 +494,10 @@ impl World {
     }
 }
 
-/// Who joins and leaves which service.
-#[derive(Default)]
-struct Moves(BTreeMap<ServiceName, Move>);
-
-#[derive(Default)]
-struct Move {
-    come: Vec<Arc<Record>>,
-    gone: HashSet<*const Record>,
-}
-
-impl Moves {
-    fn come(&mut self, record: &Arc<Record>) {
-        for membership in &record.shape.services {
-            self.0.entry(membership.service.clone()).or_default().come.push(record.clone());
-        }
-    }
-
-    fn gone(&mut self, record: &Arc<Record>) {
-        for membership in &record.shape.services {
-            let change = self.0.entry(membership.service.clone()).or_default();
-            // It may have come with this very change.
-            change.come.retain(|other| !Arc::ptr_eq(other, record));
-            change.gone.insert(Arc::as_ptr(record));
-        }
-    }
+/// The network and the address that an entry stands for.
+fn vip((service, at): &(Arc<Service>, usize)) -> (&Network, IpAddr) {
+    let (network, vip) = &service.vips[*at];
+    (network, canonical_ip(vip.addr()))
 }
 
 fn is_exact(vip: &IpNet) -> bool {
@@ -491,7 +506,7 @@ fn is_exact(vip: &IpNet) -> bool {
 
 fn better(one: &Record, other: &Record) -> bool {
     let outside = |record: &Record| record.shape.tunnel == Tunnel::None;
-    (outside(one), one.uid()) < (outside(other), other.uid())
+    outside(one).cmp(&outside(other)).then_with(|| one.cmp_uid(other)).is_lt()
 }
 
 #[cfg(test)]

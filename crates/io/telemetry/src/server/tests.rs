@@ -162,11 +162,11 @@ async fn the_admin_server_does_not_listen_where_others_can_reach_it() {
 
 #[tokio::test]
 async fn loopback_is_both_families_on_one_port() {
-    let listeners = bind_loopback(0).await.unwrap();
+    let listeners = bind_loopback("localhost:0".parse().unwrap()).await.unwrap();
     let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
     assert_eq!(addresses.len(), 2, "{addresses:?}");
     assert!(addresses[0].is_ipv4() && addresses[1].is_ipv6() && addresses[0].port() == addresses[1].port());
-    assert!(matches!(bind_loopback(addresses[0].port()).await, Err(Error::Listen { .. })), "taken");
+    assert!(matches!(bind_loopback(AdminPort(addresses[0].port())).await, Err(Error::Listen { .. })), "taken");
 }
 
 #[tokio::test]
@@ -227,4 +227,12 @@ async fn stopping_does_not_wait_for_a_client_that_never_ends() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /healthz/ready HTTP/1.1\r\n").await.unwrap();
     server.stop().await;
+}
+
+#[test]
+fn the_admin_port_is_on_localhost_or_nowhere() {
+    assert_eq!("localhost:15000".parse::<AdminPort>().unwrap(), AdminPort(15000));
+    for bad in ["0.0.0.0:15000", "[::]:15000", "15000", "localhost", "localhost:x"] {
+        assert!(bad.parse::<AdminPort>().is_err(), "{bad:?} was taken");
+    }
 }

@@ -1,32 +1,38 @@
-//! What the client knows, as far as it must be said to a control plane again: names and versions.
+//! What the client knows, as far as it must be said to a control plane again: versions here, names in the world.
 
-use std::{collections::BTreeMap, mem};
+use std::{borrow::Cow, collections::BTreeMap};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashSet;
 use prost::Message;
 use weir_model::{Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
-use weir_world::Delta;
+use weir_world::{Delta, World};
 
+use super::versions::Versions;
 use crate::{
-    convert::{Address, ConvertError, policy_from},
-    kind::{Kind, Sum, Version},
+    convert::{Address, Authorization, ConvertError},
+    kind::Kind,
     proto::{DeltaDiscoveryResponse, Resource, VersionEntry},
+    texts::Texts,
 };
 
 /// Refusals that are reported of one response. More are counted.
 const MAX_REJECTED: usize = 100;
 
-/// Names of resources, each with its version if it has one of ours. The texts are shared with the world.
+/// What a resource of the list takes beside its texts, at most, in bytes: three tags and lengths.
+const ENTRY: usize = 12;
+
+/// What is known, and in which version.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    workloads: HashMap<WorkloadUid, Option<Version>>,
-    services: HashMap<ServiceName, Option<Version>>,
-    policies: HashMap<PolicyName, Option<Version>>,
-    /// For each kind what did not find room in the list: it is gone unless it is sent again.
-    unlisted: [HashSet<Name>; 2],
+    workloads: Versions,
+    services: Versions,
+    policies: Versions,
+    /// What policies are called: of one that is none to us the world knows nothing.
+    policy_names: HashSet<PolicyName>,
+    texts: Texts,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 enum Name {
     Workload(WorkloadUid),
     Service(ServiceName),
@@ -34,11 +40,11 @@ enum Name {
 }
 
 impl Name {
-    fn text(&self) -> String {
+    fn text(&self) -> Cow<'_, str> {
         match self {
-            Self::Workload(uid) => uid.to_string(),
-            Self::Service(name) => name.to_string(),
-            Self::Policy(name) => name.to_string(),
+            Self::Workload(uid) => Cow::Borrowed(uid.as_str()),
+            Self::Service(name) => Cow::Owned(name.to_string()),
+            Self::Policy(name) => Cow::Owned(name.to_string()),
         }
     }
 }
@@ -70,48 +76,63 @@ impl Changes {
 }
 
 impl Held {
-    /// What is held of the kind, within `room` bytes of which it takes its share.
-    pub(super) fn list(&mut self, kind: Kind, room: &mut usize) -> Vec<VersionEntry> {
+    /// What is held of the kind, within `room` bytes of which it takes its share. `known` is the world of all that was taken.
+    pub(super) fn list(&mut self, kind: Kind, known: &World, room: &mut usize) -> Vec<VersionEntry> {
+        self.begin(kind);
         let mut list = Vec::new();
-        let mut unlisted = HashSet::default();
-        for (name, version) in self.all(kind) {
-            let entry = VersionEntry {
-                name: name.text(),
-                version: version.as_ref().map(ToString::to_string).unwrap_or_default(),
-            };
-            match room.checked_sub(entry.encoded_len() + 4) {
+        for name in self.names(kind, known) {
+            let (text, versions) = (name.text(), self.versions(&name));
+            let Some(version) = versions.get(&text) else { continue };
+            match room.checked_sub(text.len() + version.len() + ENTRY) {
                 Some(left) => {
                     *room = left;
-                    list.push(entry);
+                    list.push(VersionEntry { name: text.into_owned(), version });
                 }
-                None => {
-                    unlisted.insert(name);
-                }
+                None => versions.leave_out(&text),
             }
         }
-        self.unlisted[kind.index()] = unlisted;
         list
     }
 
-    /// The sum of what is held of the kind, if all of it has versions.
+    /// The sum of what is held of the kind, if all of it has versions of ours.
     pub(super) fn sum(&self, kind: Kind) -> Option<String> {
-        let mut sum = Sum::default();
-        for (name, version) in self.all(kind) {
-            sum.add(&name.text(), version?);
-        }
+        let sum = match kind {
+            Kind::Address => self.workloads.sum()?.and(self.services.sum()?),
+            Kind::Authorization => self.policies.sum()?,
+        };
         Some(sum.to_string())
     }
 
-    fn all(&self, kind: Kind) -> Vec<(Name, Option<Version>)> {
+    /// How all that is held of the kind is called.
+    fn names<'w>(&self, kind: Kind, known: &'w World) -> Box<dyn Iterator<Item = Name> + 'w> {
         match kind {
             Kind::Address => {
-                let workloads = self.workloads.iter().map(|(uid, version)| (Name::Workload(uid.clone()), *version));
-                let services = self.services.iter().map(|(name, version)| (Name::Service(name.clone()), *version));
-                workloads.chain(services).collect()
+                let services = known.services().map(|service| Name::Service(service.name.clone()));
+                Box::new(known.uids().map(Name::Workload).chain(services))
             }
             Kind::Authorization => {
-                self.policies.iter().map(|(name, version)| (Name::Policy(name.clone()), *version)).collect()
+                let all: Vec<Name> = self.policy_names.iter().cloned().map(Name::Policy).collect();
+                Box::new(all.into_iter())
             }
+        }
+    }
+
+    fn versions(&mut self, name: &Name) -> &mut Versions {
+        match name {
+            Name::Workload(_) => &mut self.workloads,
+            Name::Service(_) => &mut self.services,
+            Name::Policy(_) => &mut self.policies,
+        }
+    }
+
+    /// Nothing of the kind is left out of a list.
+    fn begin(&mut self, kind: Kind) {
+        match kind {
+            Kind::Address => {
+                self.workloads.begin();
+                self.services.begin();
+            }
+            Kind::Authorization => self.policies.begin(),
         }
     }
 
@@ -156,9 +177,19 @@ impl Held {
         news
     }
 
-    /// The first answer is complete: what was not listed and not sent again is gone.
-    pub(super) fn sweep(&mut self, kind: Kind, delta: &mut Delta) {
-        for name in mem::take(&mut self.unlisted[kind.index()]) {
+    /// The first answer is complete: what was not listed and not sent again is gone. `known` is the world before this response.
+    pub(super) fn sweep(&mut self, kind: Kind, known: &World, delta: &mut Delta) {
+        let complete = match kind {
+            Kind::Address => self.workloads.is_complete() && self.services.is_complete(),
+            Kind::Authorization => self.policies.is_complete(),
+        };
+        if complete {
+            return;
+        }
+        for name in self.names(kind, known) {
+            if !self.versions(&name).is_left_out(&name.text()) {
+                continue;
+            }
             self.forget(&name);
             match name {
                 Name::Workload(uid) => delta.workloads.push((uid, None)),
@@ -166,28 +197,23 @@ impl Held {
                 Name::Policy(name) => delta.policies.push((name, None)),
             }
         }
+        self.begin(kind);
     }
 
     /// What is held by that name.
     fn find(&self, kind: Kind, name: &str) -> Option<Name> {
         match kind {
-            Kind::Address => {
-                let workload = name.parse().ok().filter(|uid| self.workloads.contains_key(uid)).map(Name::Workload);
-                let service = || name.parse().ok().filter(|name| self.services.contains_key(name)).map(Name::Service);
-                workload.or_else(service)
-            }
-            Kind::Authorization => name.parse().ok().filter(|name| self.policies.contains_key(name)).map(Name::Policy),
+            Kind::Address if self.workloads.has(name) => name.parse().ok().map(Name::Workload),
+            Kind::Address if self.services.has(name) => name.parse().ok().map(Name::Service),
+            Kind::Authorization if self.policies.has(name) => name.parse().ok().map(Name::Policy),
+            Kind::Address | Kind::Authorization => None,
         }
     }
 
     fn forget(&mut self, name: &Name) {
-        match name {
-            Name::Workload(uid) => self.workloads.remove(uid),
-            Name::Service(name) => self.services.remove(name),
-            Name::Policy(name) => self.policies.remove(name),
-        };
-        for unlisted in &mut self.unlisted {
-            unlisted.remove(name);
+        self.versions(name).remove(&name.text());
+        if let Name::Policy(name) = name {
+            self.policy_names.remove(name);
         }
     }
 
@@ -198,32 +224,43 @@ impl Held {
         if any.type_url != kind.type_url() {
             return Err(format!("{name:?} is a {:?}, expected {:?}", any.type_url, kind.type_url()));
         }
-        let version = resource.version.parse().ok();
+        let version = resource.version;
         let words = |error: ConvertError| error.to_string();
-        let name = match kind {
-            Kind::Address => match Address::decode(&name, &any.value).map_err(words)? {
+        match kind {
+            Kind::Address => match Address::decode_sharing(&name, &any.value, &mut self.texts).map_err(words)? {
                 Address::Workload(workload) => {
-                    let uid = workload.uid.clone();
-                    self.workloads.insert(uid.clone(), version);
-                    changes.workloads.insert(uid.clone(), Some(*workload));
-                    Name::Workload(uid)
+                    self.workloads.set(&name, &version);
+                    changes.workloads.insert(workload.uid.clone(), Some(*workload));
                 }
                 Address::Service(service) => {
-                    let name = service.name.clone();
-                    self.services.insert(name.clone(), version);
-                    changes.services.insert(name.clone(), Some(*service));
-                    Name::Service(name)
+                    self.services.set(&name, &version);
+                    changes.services.insert(service.name.clone(), Some(*service));
                 }
             },
-            Kind::Authorization => {
-                let (name, policy) = policy_from(&name, &any.value).map_err(words)?;
-                self.policies.insert(name.clone(), version);
-                changes.policies.insert(name.clone(), policy);
-                Name::Policy(name)
+            Kind::Authorization => return self.put_policy(&name, any.value, &version, changes),
+        }
+        Ok(())
+    }
+
+    /// Takes a policy. One that cannot be read is taken too, as one that denies, and what is wrong with it said. If not even its scope can be
+    /// read the last one that could stays in force, and if there is none everything is denied.
+    fn put_policy(&mut self, name: &str, bytes: Vec<u8>, version: &str, changes: &mut Changes) -> Result<(), String> {
+        let (own, policy, version, unread) = match Authorization::decode(name, bytes) {
+            Ok(read) => (read.policy.name.clone(), Some(read.policy), version, read.unread),
+            Err(error) => {
+                let own: PolicyName = name.parse().map_err(|_| error.to_string())?;
+                let first = !self.policy_names.contains(&own);
+                let policy = first.then(|| Authorization::unreadable(own.clone(), &error));
+                // Without a version it is sent again on the next connection.
+                (own, policy, "", Some(error.to_string()))
             }
         };
-        self.unlisted[kind.index()].remove(&name);
-        Ok(())
+        self.policies.set(name, version);
+        self.policy_names.insert(own.clone());
+        if let Some(policy) = policy {
+            changes.policies.insert(own, Some(policy));
+        }
+        unread.map_or(Ok(()), Err)
     }
 }
 
@@ -233,10 +270,10 @@ type Asked = std::collections::BTreeSet<String>;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use weir_model::PolicyScope;
 
     use super::*;
     use crate::{
-        convert::policy_to,
         proto,
         store::{encode_service, encode_workload},
         table::Encoded,
@@ -252,13 +289,14 @@ mod tests {
         ["a", "b", "c"].map(|name| encode_workload(&workload(name, &["10.0.0.1"], &[])))
     }
 
-    fn held() -> Held {
+    /// What is held, and the world of it.
+    fn held() -> (Held, World) {
         let mut held = Held::default();
         let shop = encode_service(&service("shop", &["10.96.0.1"]));
         let all = pods().into_iter().chain([shop]).map(|resource| resource.bytes).collect();
         let news = held.take(Kind::Address, response(all, &[]), &Asked::new());
         assert_eq!((news.delta.workloads.len(), news.delta.services.len(), news.rejected), (3, 1, Vec::new()));
-        held
+        (held, World::default().apply(news.delta))
     }
 
     fn gone(news: &Delta) -> usize {
@@ -269,24 +307,25 @@ mod tests {
     #[test]
     fn what_found_no_room_in_the_list_and_is_not_sent_again_is_gone() {
         for (room, listed) in [(usize::MAX, 4), (100, 1), (0, 0)] {
-            let mut held = held();
+            let (mut held, known) = held();
             let mut left = room;
-            let list = held.list(Kind::Address, &mut left);
+            let list = held.list(Kind::Address, &known, &mut left);
             assert_eq!(list.len(), listed, "{room}");
             let again = pods().into_iter().take(2).map(|pod| pod.bytes).collect();
             let mut delta = held.take(Kind::Address, response(again, &[]), &Asked::new()).delta;
-            held.sweep(Kind::Address, &mut delta);
+            held.sweep(Kind::Address, &known, &mut delta);
             let sent_again = ["/a", "/b"];
             let lost = |entry: &&VersionEntry| !sent_again.iter().any(|name| entry.name.ends_with(name));
             assert_eq!(gone(&delta), 2 - list.iter().filter(lost).count(), "{room}");
-            held.sweep(Kind::Address, &mut delta);
-            assert_eq!(held.list(Kind::Address, &mut usize::MAX.clone()).len(), 4 - gone(&delta));
+            let known = known.apply(delta.clone());
+            held.sweep(Kind::Address, &known, &mut delta);
+            assert_eq!(held.list(Kind::Address, &known, &mut usize::MAX.clone()).len(), 4 - gone(&delta));
         }
     }
 
     #[test]
     fn the_sum_is_that_of_whoever_has_the_same_and_none_without_versions() {
-        let mut held = held();
+        let (mut held, _) = held();
         let mut table = crate::table::Table::default();
         for pod in pods() {
             table.set(pod);
@@ -302,7 +341,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_gone_once_and_what_was_only_asked_for_is_absent() {
-        let mut held = held();
+        let (mut held, _) = held();
         let asked = Asked::from(["/10.0.0.9".to_owned()]);
         let removed = ["Kubernetes//v1/Pod/default/a", "default/shop.default.svc.cluster.local", "/10.0.0.9", "x/y"];
         let news = held.take(Kind::Address, response(Vec::new(), &removed), &asked);
@@ -311,20 +350,55 @@ mod tests {
         assert_eq!((gone(&news.delta), news.absent), (0, Vec::new()));
     }
 
+    fn authorization(name: &str, version: &str, value: Vec<u8>) -> Bytes {
+        let any = prost_types::Any { type_url: Kind::Authorization.type_url().to_owned(), value };
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Resource { name, version, resource: Some(any), ..Resource::default() }.encode_to_vec().into()
+    }
+
     #[test]
-    fn a_policy_that_becomes_a_dry_run_is_none_any_more() {
+    fn a_policy_that_cannot_be_read_is_refused_and_denies_and_an_unreadable_one_leaves_the_last_in_force() {
+        let (name, good) = (policy("p").name, Authorization::encode(&policy("p")));
+        let strange = proto::Authorization {
+            name: "p".to_owned(),
+            namespace: "default".to_owned(),
+            scope: proto::Scope::Namespace.into(),
+            action: 9,
+            ..proto::Authorization::default()
+        };
+        let take = |held: &mut Held, value: Vec<u8>| {
+            let resource = authorization("default/p", "0000000000000001", value);
+            let news = held.take(Kind::Authorization, response(vec![resource], &[]), &Asked::new());
+            let mut policies = news.delta.policies.into_iter().map(|(name, now)| (name, now.unwrap()));
+            (policies.next().map(|(_, now)| (now.scope, now.rejected.is_some())), news.rejected.len())
+        };
         let mut held = Held::default();
-        for (dry_run, want) in [(false, Some(policy("p"))), (true, None)] {
-            let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
-            message.dry_run = dry_run;
-            let any = prost_types::Any {
-                type_url: Kind::Authorization.type_url().to_owned(),
-                value: message.encode_to_vec(),
-            };
-            let resource = Resource { name: "default/p".to_owned(), resource: Some(any), ..Resource::default() };
-            let news =
-                held.take(Kind::Authorization, response(vec![resource.encode_to_vec().into()], &[]), &Asked::new());
-            assert_eq!(news.delta.policies, [(policy("p").name, want)]);
+        assert_eq!(take(&mut held, b"\xff".to_vec()), (Some((PolicyScope::Mesh, true)), 1), "nothing is known of it");
+        assert_eq!(held.sum(Kind::Authorization), None, "it is to be sent again");
+        assert_eq!(take(&mut held, good), (Some((PolicyScope::Namespace, true)), 0));
+        assert_eq!(take(&mut held, strange.encode_to_vec()), (Some((PolicyScope::Namespace, true)), 1));
+        assert!(held.sum(Kind::Authorization).is_some());
+        // With no room in the list, it is forgotten unless it is sent again; and it is, though nobody can read it.
+        held.list(Kind::Authorization, &World::default(), &mut 0);
+        assert_eq!(take(&mut held, b"\xff".to_vec()), (None, 1), "the last one stays");
+        let mut delta = Delta::default();
+        held.sweep(Kind::Authorization, &World::default(), &mut delta);
+        assert_eq!(delta, Delta::default());
+        let news = held.take(Kind::Authorization, response(Vec::new(), &["default/p"]), &Asked::new());
+        assert_eq!(news.delta.policies, [(name, None)]);
+        let bad = authorization("no policy", "1", Vec::new());
+        let news = held.take(Kind::Authorization, response(vec![bad], &[]), &Asked::new());
+        assert_eq!((news.delta, news.rejected.len()), (Delta::default(), 1));
+    }
+
+    #[test]
+    fn a_policy_that_becomes_a_dry_run_is_one() {
+        let mut held = Held::default();
+        for dry_run in [false, true] {
+            let sent = Policy { dry_run, ..policy("p") };
+            let resource = authorization("default/p", "1", Authorization::encode(&sent));
+            let news = held.take(Kind::Authorization, response(vec![resource], &[]), &Asked::new());
+            assert_eq!(news.delta.policies, [(sent.name.clone(), Some(sent))]);
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, body::Body, client::Grpc, client::GrpcService, codegen};
 use tonic_prost::ProstCodec;
+use weir_world::World;
 
 use super::{Mode, PATIENCE, held::Held};
 use crate::{
@@ -40,13 +41,18 @@ pub(super) struct Link {
 }
 
 /// The requests a link begins with: one for each kind.
-pub(super) fn first(mode: Mode, node: &Node, held: &mut Held, asked: &BTreeSet<String>) -> Vec<DeltaDiscoveryRequest> {
+pub(super) fn first(
+    mode: Mode,
+    node: &Node,
+    (held, known): (&mut Held, &World),
+    asked: &BTreeSet<String>,
+) -> Vec<DeltaDiscoveryRequest> {
     let mut room = MAX_LIST.saturating_sub(asked.iter().map(|name| name.len() + 4).sum());
     let mut request = |kind: Kind| {
         let mut request = DeltaDiscoveryRequest {
             node: Some(node.to_wire()),
             type_url: kind.type_url().to_owned(),
-            initial_resource_versions: held.list(kind, &mut room),
+            initial_resource_versions: held.list(kind, known, &mut room),
             ..DeltaDiscoveryRequest::default()
         };
         match (kind, mode) {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir_model::{AppProtocol, HealthPolicy, Network, Port, Service, ServiceName, ServicePort, canonical_ip};
 
-use super::{Beyond, ConvertError, Named, UNSUPPORTED, asks_for_waypoint, extension, extensions, nowhere, octets};
-use crate::proto;
+use super::{Beyond, ConvertError, Named, UNSUPPORTED, all, asks_for_waypoint, extension, extensions, nowhere, octets};
+use crate::{proto, texts::Texts};
 
 /// The service as it is sent.
 pub(crate) fn service_to(service: &Service) -> proto::Service {
@@ -50,7 +50,11 @@ fn port_to(port: &ServicePort) -> proto::Port {
 }
 
 /// The service in a message.
-pub(super) fn service_from(resource: Named<'_>, wire: proto::Service) -> Result<Service, ConvertError> {
+pub(super) fn service_from(
+    resource: Named<'_>,
+    texts: &mut Texts,
+    wire: proto::Service,
+) -> Result<Service, ConvertError> {
     let mut beyond = Beyond::default();
     beyond.note(asks_for_waypoint(wire.waypoint.as_ref(), &wire.extensions), "waypoint");
     beyond.note(!wire.weighted_waypoints.is_empty(), "weighted_waypoints");
@@ -71,19 +75,23 @@ pub(super) fn service_from(resource: Named<'_>, wire: proto::Service) -> Result<
     let ours = extensions(resource, wire.extensions, &mut beyond)?;
     Ok(Service {
         name: ServiceName {
-            namespace: wire.namespace.parse().map_err(resource.bad("namespace"))?,
-            hostname: wire.hostname.parse().map_err(resource.bad("hostname"))?,
+            namespace: texts.name(&wire.namespace).map_err(resource.bad("namespace"))?,
+            hostname: texts.name(&wire.hostname).map_err(resource.bad("hostname"))?,
         },
-        short_name: resource.label("name", wire.name)?,
-        vips: wire.addresses.iter().map(|vip| address_from(resource, vip)).collect::<Result<_, _>>()?,
-        ports: wire.ports.iter().map(|port| port_from(resource, port)).collect::<Result<_, _>>()?,
+        short_name: resource.shared(texts, "name", &wire.name)?,
+        vips: all(wire.addresses.iter().map(|vip| address_from(resource, texts, vip)))?,
+        ports: all(wire.ports.iter().map(|port| port_from(resource, texts, port)))?,
         health_policy,
         unsupported: beyond.reason(ours.unsupported),
     })
 }
 
-fn address_from(resource: Named<'_>, wire: &proto::NetworkAddress) -> Result<(Network, IpNet), ConvertError> {
-    let network = wire.network.parse().map_err(resource.bad("addresses.network"))?;
+fn address_from(
+    resource: Named<'_>,
+    texts: &mut Texts,
+    wire: &proto::NetworkAddress,
+) -> Result<(Network, IpNet), ConvertError> {
+    let network = texts.name(&wire.network).map_err(resource.bad("addresses.network"))?;
     let ip = resource.address("addresses", &wire.address)?;
     let most = if ip.is_ipv4() { 32 } else { 128 };
     let length = wire.length.unwrap_or(most);
@@ -96,7 +104,7 @@ fn address_from(resource: Named<'_>, wire: &proto::NetworkAddress) -> Result<(Ne
     Ok((network, vip))
 }
 
-fn port_from(resource: Named<'_>, wire: &proto::Port) -> Result<ServicePort, ConvertError> {
+fn port_from(resource: Named<'_>, texts: &mut Texts, wire: &proto::Port) -> Result<ServicePort, ConvertError> {
     let target = (wire.target_port != 0).then(|| resource.port("ports.target_port", wire.target_port)).transpose()?;
     // A protocol that is not known is no protocol that is known: it labels, and decides nothing.
     let protocol = match proto::AppProtocol::try_from(wire.app_protocol) {
@@ -107,7 +115,12 @@ fn port_from(resource: Named<'_>, wire: &proto::Port) -> Result<ServicePort, Con
         Ok(proto::AppProtocol::Tcp) => AppProtocol::Tcp,
         Ok(proto::AppProtocol::Tls) => AppProtocol::Tls,
     };
-    Ok(ServicePort { name: "".into(), port: resource.port("ports.service_port", wire.service_port)?, protocol, target })
+    Ok(ServicePort {
+        name: texts.text(""),
+        port: resource.port("ports.service_port", wire.service_port)?,
+        protocol,
+        target,
+    })
 }
 
 /// The alias of an address: `network/ip`.

@@ -1,13 +1,12 @@
 //! What is sent is what is read, and what cannot be read or honoured is said.
 
 use proptest::prelude::*;
-use prost::Message;
-use weir_model::{Policy, PolicyScope, Tunnel};
+use weir_model::Tunnel;
 
 use super::*;
 use crate::{
     proto::{ApplicationTunnel, GatewayAddress, WeightedWaypoint},
-    testing::{policy, service, services, workload, workloads},
+    testing::{service, services, workload, workloads},
 };
 
 proptest! {
@@ -35,38 +34,16 @@ proptest! {
     }
 }
 
-#[test]
-fn a_policy_is_read_as_it_was_sent_and_denies_meanwhile() {
-    for scope in [PolicyScope::Mesh, PolicyScope::Namespace, PolicyScope::Workloads] {
-        let sent = Policy { scope, ..policy("only-me") };
-        let bytes = policy_to(&sent);
-        assert_eq!(policy_from("default/only-me", &bytes), Ok((sent.name.clone(), Some(sent))));
-        let message = proto::Authorization::decode(bytes.as_slice()).unwrap();
-        assert_eq!((message.action, message.rules.len()), (0, 0), "an ALLOW that allows nothing");
-    }
-}
-
-#[test]
-fn a_dry_run_is_no_policy_and_an_unknown_scope_is_the_whole_mesh() {
-    let mut message = proto::Authorization::decode(policy_to(&policy("p")).as_slice()).unwrap();
-    message.scope = 9;
-    let read = policy_from("default/p", &message.encode_to_vec()).unwrap().1;
-    assert_eq!(read.map(|policy| policy.scope), Some(PolicyScope::Mesh));
-    message.dry_run = true;
-    assert_eq!(policy_from("default/p", &message.encode_to_vec()).unwrap().1, None);
-    assert!(policy_from("default/q", &message.encode_to_vec()).is_err(), "another's name was taken");
-}
-
 fn read_workload(change: impl FnOnce(&mut proto::Workload)) -> Result<Workload, ConvertError> {
     let mut wire = workload_to(&workload("web", &["10.0.0.7", "fd00::7"], &["shop"]));
     change(&mut wire);
-    workload::workload_from(Named("web"), wire)
+    workload::workload_from(Named("web"), &mut Texts::default(), wire)
 }
 
 fn read_service(change: impl FnOnce(&mut proto::Service)) -> Result<Service, ConvertError> {
     let mut wire = service_to(&service("shop", &["10.96.0.7", "fd00:1::7"]));
     change(&mut wire);
-    service::service_from(Named("shop"), wire)
+    service::service_from(Named("shop"), &mut Texts::default(), wire)
 }
 
 type Change<M> = fn(&mut M);
@@ -200,7 +177,7 @@ fn what_is_not_reached_is_not_reached_by_an_agent_of_another_make_either() {
     for (change, want) in cases {
         let mut wire = sent.clone();
         change(&mut wire);
-        let read = service::service_from(Named("shop"), wire).unwrap();
+        let read = service::service_from(Named("shop"), &mut Texts::default(), wire).unwrap();
         assert_eq!(read.unsupported.as_deref(), Some(want));
     }
     assert_eq!(service_to(&service("shop", &["10.96.0.7"])).waypoint, None);

@@ -6,10 +6,10 @@ use weir_model::{
 };
 
 use super::{
-    Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, asks_for_waypoint, extension, extensions, nowhere, octets,
-    service::pair_from,
+    Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, all, asks_for_waypoint, extension, extensions, nowhere,
+    octets, service::pair_from,
 };
-use crate::proto;
+use crate::{proto, texts::Texts};
 
 /// The service account that is left out on the wire. `istio.workload.Workload.service_account`.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -131,42 +131,45 @@ impl Features {
 }
 
 /// The workload in a message.
-pub(super) fn workload_from(resource: Named<'_>, wire: proto::Workload) -> Result<Workload, ConvertError> {
+pub(super) fn workload_from(
+    resource: Named<'_>,
+    texts: &mut Texts,
+    wire: proto::Workload,
+) -> Result<Workload, ConvertError> {
     let mut beyond = Beyond::default();
     let features = Features::read(&wire, &mut beyond);
     let ours = extensions(resource, wire.extensions, &mut beyond)?;
-    let services = wire.services.iter().map(|(service, ports)| membership(resource, service, ports));
-    let mut services = services.collect::<Result<Vec<_>, _>>()?;
+    let mut services = all(wire.services.iter().map(|(service, ports)| membership(resource, texts, service, ports)))?;
     services.sort();
-    let policies = wire.authorization_policies.iter().map(|name| name.parse());
-    let mut policies: Vec<_> = policies.collect::<Result<_, _>>().map_err(resource.bad("authorization_policies"))?;
+    let policies = all(wire.authorization_policies.iter().map(|name| name.parse()));
+    let mut policies: Vec<_> = policies.map_err(resource.bad("authorization_policies"))?;
     policies.sort();
     let addresses = wire.addresses.iter().map(|ip| resource.address("addresses", ip).map(canonical_ip));
     Ok(Workload {
         uid: wire.uid.parse().map_err(resource.bad("uid"))?,
         incarnation: ours.incarnation.unwrap_or_default(),
-        name: resource.label("name", wire.name)?,
-        namespace: wire.namespace.parse().map_err(resource.bad("namespace"))?,
-        trust_domain: match wire.trust_domain.as_str() {
-            "" => TrustDomain::default(),
-            domain => domain.parse().map_err(resource.bad("trust_domain"))?,
-        },
-        service_account: or::<ServiceAccount>(&wire.service_account, DEFAULT_ACCOUNT)
+        name: resource.label("name", &wire.name)?,
+        namespace: texts.name(&wire.namespace).map_err(resource.bad("namespace"))?,
+        trust_domain: texts
+            .name::<TrustDomain>(or(&wire.trust_domain, TrustDomain::DEFAULT))
+            .map_err(resource.bad("trust_domain"))?,
+        service_account: texts
+            .name::<ServiceAccount>(or(&wire.service_account, DEFAULT_ACCOUNT))
             .map_err(resource.bad("service_account"))?,
-        addresses: addresses.collect::<Result<_, _>>()?,
-        network: wire.network.parse().map_err(resource.bad("network"))?,
+        addresses: all(addresses)?,
+        network: texts.name(&wire.network).map_err(resource.bad("network"))?,
         tunnel: features.tunnel,
         network_mode: features.network_mode,
-        node: (!wire.node.is_empty()).then(|| wire.node.parse()).transpose().map_err(resource.bad("node"))?,
-        locality: locality_from(resource, wire.locality)?,
+        node: (!wire.node.is_empty()).then(|| texts.name(&wire.node)).transpose().map_err(resource.bad("node"))?,
+        locality: locality_from(resource, texts, &wire.locality.unwrap_or_default())?,
         health: features.health,
-        cluster: or::<ClusterId>(&wire.cluster_id, DEFAULT_CLUSTER).map_err(resource.bad("cluster_id"))?,
+        cluster: texts.name::<ClusterId>(or(&wire.cluster_id, DEFAULT_CLUSTER)).map_err(resource.bad("cluster_id"))?,
         kind: features.kind,
-        workload_name: resource.label("workload_name", wire.workload_name)?,
-        canonical_name: resource.label("canonical_name", wire.canonical_name)?,
-        canonical_revision: match wire.canonical_revision.as_str() {
-            "" => DEFAULT_REVISION.into(),
-            _ => resource.label("canonical_revision", wire.canonical_revision)?,
+        workload_name: resource.shared(texts, "workload_name", &wire.workload_name)?,
+        canonical_name: resource.shared(texts, "canonical_name", &wire.canonical_name)?,
+        canonical_revision: {
+            let revision = or(&wire.canonical_revision, DEFAULT_REVISION);
+            resource.shared(texts, "canonical_revision", revision)?
         },
         services,
         policies,
@@ -175,22 +178,26 @@ pub(super) fn workload_from(resource: Named<'_>, wire: proto::Workload) -> Resul
 }
 
 /// The text, or what stands for nothing.
-fn or<T: std::str::FromStr>(text: &str, default: &str) -> Result<T, T::Err> {
-    if text.is_empty() { default.parse() } else { text.parse() }
+fn or<'t>(text: &'t str, default: &'t str) -> &'t str {
+    if text.is_empty() { default } else { text }
 }
 
-fn membership(resource: Named<'_>, service: &str, ports: &proto::PortList) -> Result<Membership, ConvertError> {
-    let service = service.parse().map_err(resource.bad("services"))?;
-    let mut ports: Vec<_> = ports.ports.iter().map(|port| pair_from(resource, port)).collect::<Result<_, _>>()?;
+fn membership(
+    resource: Named<'_>,
+    texts: &mut Texts,
+    service: &str,
+    ports: &proto::PortList,
+) -> Result<Membership, ConvertError> {
+    let service = texts.service(service).map_err(resource.bad("services"))?;
+    let mut ports = all(ports.ports.iter().map(|port| pair_from(resource, port)))?;
     ports.sort();
     Ok(Membership { service, ports })
 }
 
-fn locality_from(resource: Named<'_>, wire: Option<proto::Locality>) -> Result<Locality, ConvertError> {
-    let wire = wire.unwrap_or_default();
+fn locality_from(resource: Named<'_>, texts: &mut Texts, wire: &proto::Locality) -> Result<Locality, ConvertError> {
     Ok(Locality {
-        region: resource.label("locality.region", wire.region)?,
-        zone: resource.label("locality.zone", wire.zone)?,
-        subzone: resource.label("locality.subzone", wire.subzone)?,
+        region: resource.shared(texts, "locality.region", &wire.region)?,
+        zone: resource.shared(texts, "locality.zone", &wire.zone)?,
+        subzone: resource.shared(texts, "locality.subzone", &wire.subzone)?,
     })
 }

@@ -1,4 +1,9 @@
-//! `istio.security.Authorization`, whole: what a policy says is read even where it is not enforced.
+//! `istio.security.Authorization`, and what ours has beside it.
+//!
+//! Rules, clauses and matches are kept as bytes: a match is large in memory and two bytes on the wire, so they are counted before they
+//! are read, one at a time.
+
+use bytes::Bytes;
 
 use super::workload::Extension;
 
@@ -13,8 +18,8 @@ pub(crate) struct Authorization {
     pub(crate) scope: i32,
     #[prost(enumeration = "Action", tag = "4")]
     pub(crate) action: i32,
-    #[prost(message, repeated, tag = "5")]
-    pub(crate) rules: Vec<Rule>,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(crate) rules: Vec<Bytes>,
     #[prost(bool, tag = "6")]
     pub(crate) dry_run: bool,
     #[prost(message, repeated, tag = "7")]
@@ -38,21 +43,21 @@ pub(crate) enum Action {
     Deny = 1,
 }
 
-/// `Rule`: any of a policy's.
+/// `Rule`: any of a policy's. Without clauses it matches everything.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Rule {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) clauses: Vec<Clause>,
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub(crate) clauses: Vec<Bytes>,
 }
 
-/// `Clause`: all of a rule's.
+/// `Clause`: all of a rule's. Without matches it matches everything.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Clause {
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) matches: Vec<Match>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(crate) matches: Vec<Bytes>,
 }
 
-/// `Match`: any of a clause's.
+/// `Match`: any of a clause's. One that says nothing matches nothing.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Match {
     #[prost(message, repeated, tag = "1")]
@@ -81,6 +86,12 @@ pub(crate) struct Match {
     pub(crate) not_service_accounts: Vec<ServiceAccountMatch>,
     #[prost(message, repeated, tag = "13")]
     pub(crate) extensions: Vec<Extension>,
+    /// Ours, and only in an exact rule.
+    #[prost(message, repeated, tag = "1001")]
+    pub(crate) trust_domains: Vec<StringMatch>,
+    /// Ours, and only in an exact rule.
+    #[prost(message, repeated, tag = "1002")]
+    pub(crate) not_trust_domains: Vec<StringMatch>,
 }
 
 /// `StringMatch`.
@@ -119,4 +130,54 @@ pub(crate) struct ServiceAccountMatch {
     pub(crate) namespace: String,
     #[prost(string, tag = "2")]
     pub(crate) service_account: String,
+}
+
+/// What our extension holds: the policy, but for its scope and for those rules that the plain form has as they are.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OwnPolicy {
+    #[prost(enumeration = "OwnKind", tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) file: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) rejected: Option<String>,
+    #[prost(enumeration = "OwnAction", tag = "5")]
+    pub(crate) action: i32,
+    #[prost(bool, tag = "6")]
+    pub(crate) dry_run: bool,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub(crate) rules: Vec<Bytes>,
+}
+
+/// Of a rule of ours, what is not in the plain rule of the same place.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OwnRule {
+    #[prost(uint32, optional, tag = "1")]
+    pub(crate) index: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub(crate) line: Option<u32>,
+    /// A `Rule`. None where the plain one is exact.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub(crate) exact: Option<Bytes>,
+}
+
+/// The kind of object that a policy of ours was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum OwnKind {
+    Authorization = 0,
+    PeerAuthentication = 1,
+    RequestAuthentication = 2,
+    RequiredWaypoint = 3,
+}
+
+/// The action of a policy of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum OwnAction {
+    Allow = 0,
+    Deny = 1,
+    Audit = 2,
 }

@@ -1,5 +1,7 @@
 //! A world that was changed step by step is the world that was made at once.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use weir_model::{Health, PolicyAction, PolicyKind, PolicyScope, PolicySource};
 
@@ -20,7 +22,7 @@ fn facts(world: &World) -> Vec<String> {
         }
     }
     for served in world.services.iter() {
-        let mut members: Vec<_> = served.members.iter().map(|member| member.uid()).collect();
+        let mut members: Vec<_> = world.behind(served).map(|member| member.uid()).collect();
         members.sort();
         facts.push(format!("{} {members:?}", served.name));
     }
@@ -154,4 +156,24 @@ fn shapes_that_nobody_has_are_thrown_out() {
         world = world.apply(Delta { workloads: vec![(one.uid.clone(), Some(one))], ..Delta::default() });
     }
     assert!(world.shapes.len() < 2_000, "{} shapes of one workload", world.shapes.len());
+}
+
+#[test]
+fn a_mesh_that_became_smaller_takes_less_room_and_is_the_same_mesh() {
+    let node = "here".parse::<NodeName>().unwrap();
+    let one = |n: u16| {
+        let mut one = behind(workload(&format!("w{n}"), 1, Tunnel::Hbone), &[("s0", 8080)]);
+        one.addresses = vec![IpAddr::from([10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]])];
+        one.node = Some(node.clone());
+        (one.uid.clone(), Some(one))
+    };
+    let policies = vec![(PolicyName::new("ns".parse().unwrap(), "p").unwrap(), None)];
+    let services = vec![(some_service(0, 0).name, Some(some_service(0, 0)))];
+    let all = Delta { workloads: (0..4_000).map(one).collect(), services: services.clone(), policies };
+    let large = World::following(node.clone()).apply(all);
+    let gone = (300..4_000).map(|n| (one(n).0, None)).collect();
+    let small = large.apply(Delta { workloads: gone, ..Delta::default() });
+    assert!(!large.records.is_sparse() && !small.records.is_sparse());
+    let few = Delta { workloads: (0..300).map(one).collect(), services, ..Delta::default() };
+    assert_eq!(facts(&small), facts(&World::following(node.clone()).apply(few)));
 }
