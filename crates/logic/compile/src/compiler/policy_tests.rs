@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_authz::{Compiled, Decision, Destination, Peer, PolicySet};
 use weir_manifest::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, MtlsMode, Operation, PathMatch, PeerAuthenticationSpec,
-    PolicySpec, PolicyTarget, Source, TargetRef,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, MtlsMode, NamespaceObject, Operation, PathMatch,
+    PeerAuthenticationSpec, PolicySpec, PolicyTarget, SliceEndpoint, Source, TargetRef, WaypointUse,
 };
-use weir_model::{PolicyKind, Port, Sides, TextMatch, Tunnel, Workload};
+use weir_model::{Health, PolicyKind, Port, Sides, TextMatch, Workload};
 
 use super::{
     plain,
-    tests::{an_object, compiler, find, labels, namespace, pod, policy_of, settings},
+    tests::{compiler, endpoint, find, namespace, pod, policy_of, service, settings, slice},
     *,
 };
 
@@ -76,6 +76,13 @@ pub(super) fn a_policy() -> impl Strategy<Value = PolicyObject> {
         one.name = format!("p{name}").into();
         one.created = created.map(Into::into);
         one.generation = Some(i64::from(odd));
+        if let PolicySpec::PeerAuthentication(spec) = &mut one.spec
+            && one.target == PolicyTarget::All
+            && odd > 2
+        {
+            // With ports it is not legal.
+            spec.ports.clear();
+        }
         match odd {
             0 => one.target = PolicyTarget::Unknown,
             1 if kind != PolicyKind::PeerAuthentication => {
@@ -130,20 +137,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn plaintext_comes_in_exactly_where_nothing_says_strict(
-        policies in prop::collection::vec(a_policy(), 0..8),
-        others in prop::collection::vec(an_object(), 0..20),
+        policies in prop::collection::vec(a_policy(), 0..10),
     ) {
         let mut objects = BTreeMap::new();
-        for object in policies.into_iter().map(Object::Policy).chain(others) {
+        let spaces = ["a", "b"].map(|space| namespace(space, Some(DataplaneMode::Ambient)));
+        let pods = [("a", "p1", "app=x,tier=t"), ("a", "p2", "app=x"), ("b", "p3", "tier=t")];
+        let pods = (1..).zip(pods).map(|(octet, (space, name, of))| Object::Pod(pod(space, name, octet, of)));
+        for object in policies.into_iter().map(Object::Policy).chain(spaces).chain(pods) {
             keep(&mut objects, object);
         }
-        let mut compiler = compiler(objects.values().cloned());
-        compiler.take();
+        let compiler = compiler(objects.values().cloned());
         let mesh = compiler.mesh();
         for object in objects.values() {
             let Object::Pod(pod) = object else { continue };
             let workload = mesh.workloads.iter().find(|one| one.name == pod.name && one.namespace == pod.namespace);
-            let Some(workload) = workload.filter(|one| one.tunnel == Tunnel::Hbone) else { continue };
+            let workload = workload.unwrap();
             let levels = plain::levels(&objects, &settings(), pod);
             let policies = peer_policies(&mesh, workload);
             for number in [80, 81, 82, 83] {
@@ -221,6 +229,66 @@ fn only_pods_in_the_mesh_are_asked_to_ask_for_proof() {
     compiler.remove(&Object::Policy(strict).key());
     let delta = compiler.take();
     assert_eq!((delta.policies.len(), delta.workloads.len()), (1, 1), "{delta:?}");
+}
+
+#[test]
+fn a_waypoint_is_required_as_long_as_something_says_so() {
+    let bond =
+        |required| WaypointLabels { uses: Some(WaypointUse::Gateway { namespace: None, name: "w".into() }), required };
+    let space = |waypoint| {
+        let Object::Namespace(one) = namespace("a", Some(DataplaneMode::Ambient)) else { panic!("a namespace") };
+        Object::Namespace(NamespaceObject { waypoint, ..one })
+    };
+    let behind = |waypoint| Object::Service(ServiceObject { waypoint, ..service("a", "s", "app=x") });
+    let own = |waypoint| Object::Pod(PodObject { waypoint, ..pod("a", "p", 1, "app=x") });
+    let none = WaypointLabels::default;
+    let other = Object::Pod(pod("b", "q", 2, "app=x"));
+    let mut compiler = compiler([space(none()), behind(none()), own(none()), other]);
+    for set in [space(bond(true)), behind(bond(true)), own(bond(true))] {
+        compiler.set(set);
+        let delta = compiler.take();
+        let [(name, Some(policy))] = &delta.policies[..] else { panic!("{delta:?}") };
+        assert_eq!(name.to_string(), "a/required_waypoint_a_w");
+        assert_eq!(delta.workloads.len(), 1, "{delta:?}");
+        assert_eq!(find(&compiler, "p").policies, std::slice::from_ref(name));
+        let policies = PolicySet::new([Arc::new(Compiled::new(policy.clone()))], None);
+        for (identity, may) in [
+            (None, false),
+            (Some("spiffe://td.example/ns/a/sa/x"), false),
+            (Some("spiffe://td.example/ns/a/sa/w"), true),
+        ] {
+            assert_eq!(admits(&policies, identity, 80), may, "{identity:?}");
+        }
+        for unset in [space(none()), behind(none()), own(none())] {
+            compiler.set(unset);
+        }
+        let delta = compiler.take();
+        assert!(matches!(&delta.policies[..], [(_, None)]) && delta.workloads.len() == 1, "{delta:?}");
+    }
+    // What is bound and not required is left to everybody.
+    compiler.set(space(bond(false)));
+    assert_eq!(compiler.take(), Delta::default());
+}
+
+#[test]
+fn a_pod_that_is_not_ready_is_left_to_the_waypoint_of_its_service_too() {
+    let ambient = namespace("a", Some(DataplaneMode::Ambient));
+    let uses = Some(WaypointUse::Gateway { namespace: None, name: "w".into() });
+    let s = ServiceObject { waypoint: WaypointLabels { uses, required: true }, ..service("a", "s", "") };
+    let unready = SliceEndpoint { health: Health::Unhealthy, ..endpoint(1, Some(("a", "p"))) };
+    let listed = Object::EndpointSlice(slice("a", "e", "s", vec![unready]));
+    let mut compiler = compiler([ambient, Object::Service(s.clone()), Object::Pod(pod("a", "p", 1, "app=x"))]);
+    assert!(find(&compiler, "p").policies.is_empty());
+    compiler.set(listed.clone());
+    assert_eq!(compiler.take().policies.len(), 1);
+    assert!(find(&compiler, "p").services.is_empty());
+    // One of another namespace may list whom it likes.
+    compiler.remove(&Object::Service(s.clone()).key());
+    compiler.remove(&listed.key());
+    compiler.set(Object::Service(ServiceObject { namespace: "b".parse().unwrap(), ..s }));
+    compiler.set(Object::EndpointSlice(slice("b", "e", "s", vec![endpoint(1, Some(("a", "p")))])));
+    compiler.take();
+    assert_eq!((find(&compiler, "p").services.len(), find(&compiler, "p").policies.len()), (1, 0));
 }
 
 #[test]
@@ -397,5 +465,4 @@ fn an_object_is_found_again_by_the_name_it_has_in_the_mesh() {
         let name = policy::name(&key.kind, key.namespace.as_ref().unwrap(), &key.name).unwrap();
         assert_eq!(policy::object(&name), key);
     }
-    assert!(labels("a=b").len() == 1);
 }

@@ -149,7 +149,7 @@ fn a_bond() -> impl Strategy<Value = WaypointLabels> {
 
 fn a_pod() -> impl Strategy<Value = Object> {
     let place = (0_usize..2, 0_usize..5, 0_usize..4, 0_usize..5);
-    (place, 0_u8..10, 0_u8..3, any::<bool>(), a_bond()).prop_map(
+    (place, 0_u8..15, 0_u8..3, any::<bool>(), a_bond()).prop_map(
         |((space, name, octet, of), odd, node, healthy, bond)| {
             let mut one = pod(SPACES[space], &format!("p{name}"), octet, LABELS[of]);
             one.health = if healthy { Health::Healthy } else { Health::Unhealthy };
@@ -162,7 +162,7 @@ fn a_pod() -> impl Strategy<Value = Object> {
                 4 => one.addresses.truncate(1),
                 5 => one.ports.clear(),
                 6 => one.incarnation = "2".into(),
-                7 => one.mode = Some(DataplaneMode::Ambient),
+                7 | 9..13 => one.mode = Some(DataplaneMode::Ambient),
                 8 => drop(one.labels.insert(waypoint::GATEWAY.into(), "w1".into())),
                 _ => {}
             }
