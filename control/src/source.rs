@@ -165,7 +165,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);
                     moved |= namespace(&key).is_some_and(|name| namespaces.insert(name));
-                    compiler.set(object);
+                    compiler.set(*object);
                 }
                 Event::Removed(key) => {
                     mesh.state.count(&key.kind);
