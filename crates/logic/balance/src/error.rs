@@ -60,7 +60,9 @@ pub enum PolicyError {
         allowed: &'static str,
     },
     /// A place that is not written as region/zone/subzone.
-    #[error("locality {text:?} is not of the form region/zone/subzone, each part but the first optional, the last perhaps *")]
+    #[error(
+        "locality {text:?} is not of the form region/zone/subzone, each part but the first optional, the last perhaps *"
+    )]
     Locality {
         /// As given.
         text: String,

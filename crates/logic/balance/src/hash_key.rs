@@ -37,9 +37,9 @@ impl HashKey {
         self.0
     }
 
-    /// Another number that depends on the key alone: for a second question, so that its answer does not follow from that of the first.
-    pub(crate) fn below(self, bound: u64) -> u64 {
-        XxHash64::oneshot(1, &self.0.to_be_bytes()).checked_rem(bound).unwrap_or(0)
+    /// A number that depends on the key and the question alone, so that the answer to one does not follow from that to another.
+    pub(crate) fn below(self, question: u64, bound: u64) -> u64 {
+        XxHash64::oneshot(question, &self.0.to_be_bytes()).checked_rem(bound).unwrap_or(0)
     }
 }
 

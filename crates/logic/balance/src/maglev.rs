@@ -36,7 +36,7 @@ impl Default for TableSize {
 
 fn is_prime(number: u32) -> bool {
     let mut divisors = (2_u32..).take_while(|divisor| divisor.saturating_mul(*divisor) <= number);
-    number > 1 && divisors.all(|divisor| number % divisor != 0)
+    number > 1 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// The table.
@@ -78,7 +78,8 @@ impl Maglev {
     fn fill(mut fillers: Vec<Filler>, size: u64) -> Self {
         let heaviest = fillers.iter().map(|filler| filler.weight).max().unwrap_or(1);
         let mut taken: Vec<Option<u32>> = (0..size).map(|_| None).collect();
-        let mut next: BinaryHeap<Reverse<(u64, usize)>> = (0..fillers.len()).map(|filler| Reverse((1, filler))).collect();
+        let mut next: BinaryHeap<Reverse<(u64, usize)>> =
+            (0..fillers.len()).map(|filler| Reverse((1, filler))).collect();
         for _ in 0..size {
             let Some(mut turn) = next.peek_mut() else { return Self::default() };
             let Reverse((round, who)) = *turn;
@@ -92,7 +93,7 @@ impl Maglev {
                 }
             }
             filler.entries += 1;
-            // Both factors are below 2^33.
+            // Less than 2^23 entries, each of a weight of less than 2^32.
             let due = (filler.entries * heaviest).div_ceil(filler.weight);
             *turn = Reverse((due.max(round + 1), who));
         }

@@ -176,9 +176,13 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_what_is_allowed() {
         let ten = Percent::TEN;
-        for (part, whole, allows, exceeds) in
-            [(1, 10, true, false), (2, 10, false, false), (1, 9, false, false), (1, 11, true, true), (0, 0, true, false)]
-        {
+        for (part, whole, allows, exceeds) in [
+            (1, 10, true, false),
+            (2, 10, false, false),
+            (1, 9, false, false),
+            (1, 11, true, true),
+            (0, 0, true, false),
+        ] {
             assert_eq!((ten.allows(part, whole), ten.exceeds(part, whole)), (allows, exceeds), "{part} of {whole}");
         }
         assert!(Percent::new("x", 100.0).unwrap().allows(usize::MAX, usize::MAX));
