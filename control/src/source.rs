@@ -20,7 +20,7 @@ use weir_model::Namespace;
 use weir_telemetry::Unready;
 use weir_xds::Store;
 
-use crate::pods::NodePods;
+use crate::{pods::NodePods, status::Statuses};
 
 /// Changes that are compiled together at most.
 const BATCH: usize = 4096;
@@ -34,6 +34,8 @@ pub(crate) struct Mesh {
     pub(crate) pods: Arc<NodePods>,
     /// Every namespace.
     pub(crate) namespaces: watch::Sender<Arc<BTreeSet<Namespace>>>,
+    /// What became of policies.
+    pub(crate) statuses: Arc<Statuses>,
     /// What happened, for people.
     pub(crate) state: Arc<State>,
 }
@@ -165,7 +167,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);
                     moved |= namespace(&key).is_some_and(|name| namespaces.insert(name));
-                    compiler.set(object);
+                    compiler.set(*object);
                 }
                 Event::Removed(key) => {
                     mesh.state.count(&key.kind);
@@ -207,6 +209,7 @@ impl Mesh {
         let delta = compiler.take();
         self.pods.apply(&delta);
         self.store.apply(&delta);
+        self.statuses.take(compiler);
         self.state.generation.fetch_add(1, Relaxed);
     }
 }

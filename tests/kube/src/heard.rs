@@ -57,8 +57,8 @@ impl Heard {
             Event::Set(set) => {
                 let line = object("set", &set.key(), &self.namespace);
                 if let Some(line) = &line {
-                    self.last = Some(set.clone());
-                    if self.state.insert(set.key(), set) == self.last {
+                    self.last = Some(Object::clone(&set));
+                    if self.state.insert(set.key(), *set) == self.last {
                         self.doubled.push(line.clone());
                     }
                 }

@@ -240,7 +240,7 @@ impl Follower {
             }
         }
         self.tell(match object {
-            Ok(object) => Event::Set(object),
+            Ok(object) => Event::Set(Box::new(object)),
             Err(errors) => Event::Refused { key, errors },
         })
         .await

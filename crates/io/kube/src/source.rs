@@ -25,7 +25,7 @@ const WAITING: usize = 1024;
 #[derive(Debug)]
 pub enum Event {
     /// An object is new or another than it was.
-    Set(Object),
+    Set(Box<Object>),
     /// An object is gone. One that was deleted and made anew is gone first.
     Removed(ObjectKey),
     /// An object is there that cannot be read. What it was before is out of date: whoever relied on it decides what is safe, and for
