@@ -53,8 +53,32 @@ SCHEMA = {
         "namespace": (2, "string"),
         "scope": (3, "int32"),
         "action": (4, "int32"),
-        "rules": (5, ["Port"]),
+        "rules": (5, ["Rule"]),
+        "dry_run": (6, "bool"),
+        "extensions": (7, ["Extension"]),
     },
+    "Rule": {"clauses": (1, ["Clause"])},
+    "Clause": {"matches": (2, ["Match"])},
+    "Match": {
+        "namespaces": (1, ["StringMatch"]),
+        "principals": (3, ["StringMatch"]),
+        "not_principals": (4, ["StringMatch"]),
+        "source_ips": (5, ["Range"]),
+        "not_source_ips": (6, ["Range"]),
+        "destination_ports": (9, ["uint32"]),
+        "service_accounts": (11, ["ServiceAccountMatch"]),
+    },
+    # A oneof, whose members here show by themselves whether they are there.
+    "StringMatch": {
+        "exact": (1, ["string"]),
+        "prefix": (2, ["string"]),
+        "suffix": (3, ["string"]),
+        "presence": (4, ["Empty"]),
+    },
+    "Empty": {},
+    "Range": {"address": (1, "bytes"), "length": (2, "uint32")},
+    "ServiceAccountMatch": {"namespace": (1, "string"), "service_account": (2, "string")},
+    "Extension": {"name": (1, "string"), "config": (2, ".google.protobuf.Any")},
     "Status": {"code": (1, "int32"), "message": (2, "string")},
     "Node": {"id": (1, "string"), "cluster": (2, "string"), "metadata": (3, ".google.protobuf.Struct")},
     "Resource": {
@@ -179,6 +203,29 @@ def content(resource, kind="Address"):
     return WIRE[kind].FromString(resource.resource.value)
 
 
+def policies(got):
+    """What who does not know our extension reads of them."""
+    equal(set(got), {"broken", "allow", "audit"})
+    broken = content(got["broken"], "Authorization")
+    equal((broken.scope, broken.action, broken.dry_run), (1, 1, False))
+    equal([len(rule.clauses) for rule in broken.rules], [0])
+    audit = content(got["audit"], "Authorization")
+    equal((audit.scope, audit.action, audit.dry_run, len(audit.rules)), (0, 1, True, 0))
+    allow = content(got["allow"], "Authorization")
+    equal((allow.name, allow.namespace, allow.scope, allow.action), ("allow", "default", 2, 0))
+    equal([extension.name for extension in allow.extensions], ["weir.dev/policy"])
+    first, second = allow.rules
+    source, port = [clause.matches for clause in first.clauses]
+    equal([list(text.exact) + list(text.prefix) for text in source[0].namespaces], [["web"], ["team-"]])
+    equal([len(text.presence) for text in source[0].not_principals], [1])
+    ranges = [(bytes(one.address), one.length) for one in source[0].source_ips]
+    equal(ranges, [(bytes([10, 0, 0, 0]), 8), (bytes([0xFD] + [0] * 15), 8)])
+    equal([(one.namespace, one.service_account) for one in source[1].service_accounts], [("web", "front")])
+    equal([list(match.destination_ports) for match in port], [[80, 8080]])
+    # A trust domain, as far as it can be said.
+    equal([list(text.prefix) for text in second.clauses[0].matches[0].principals], [["cluster.local/"]])
+
+
 def everything(channel):
     """A wildcard subscription, what changes of it, and a refusal. What it has in the end, by version."""
     stream = Stream(channel)
@@ -200,8 +247,7 @@ def everything(channel):
     stream.ack(response)
     stream.send(type_url=POLICY)
     response = stream.receive()
-    policy = content(by_name(response)["deny"], "Authorization")
-    equal((policy.scope, policy.action, len(policy.rules)), (1, 0, 0))
+    policies(by_name(response))
     stream.ack(response)
 
     ask("change")

@@ -18,8 +18,9 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use weir_model::{
-    Health, HealthPolicy, Locality, Membership, Network, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyScope, PolicySource, Port, Service, ServiceName, TrustDomain, Tunnel, Workload, WorkloadKind,
+    Clause, Health, HealthPolicy, Locality, Match, Membership, Network, NetworkMode, Policy, PolicyAction, PolicyKind,
+    PolicyName, PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Service, ServiceName, Sides, TextMatch,
+    TrustDomain, Tunnel, Workload, WorkloadKind,
 };
 use weir_tests::peers::until;
 use weir_world::Delta;
@@ -94,7 +95,7 @@ fn service_name(name: &str) -> ServiceName {
     format!("default/{name}.default.svc.cluster.local").parse().unwrap()
 }
 
-/// Two pods, one of them behind a service, and a policy.
+/// Two pods, one of them behind a service, and policies.
 fn mesh() -> Delta {
     let shop = Service {
         name: service_name("shop"),
@@ -104,22 +105,51 @@ fn mesh() -> Delta {
         health_policy: HealthPolicy::OnlyReady,
         unsupported: None,
     };
-    let name: PolicyName = "default/deny".parse().unwrap();
-    let policy = Policy {
-        name: name.clone(),
-        scope: PolicyScope::Namespace,
-        action: PolicyAction::Deny,
-        dry_run: false,
-        rules: Vec::new(),
-        rejected: Some("nobody can enforce it".into()),
-        source: PolicySource { kind: PolicyKind::Authorization, name: "deny".into(), file: None },
-    };
     let pods = [workload("web", &["10.0.0.1", "fd00::1"], &["shop"]), workload("other", &["10.0.0.2"], &[])];
     Delta {
         workloads: pods.into_iter().map(|pod| (pod.uid.clone(), Some(pod))).collect(),
         services: vec![(shop.name.clone(), Some(shop))],
-        policies: vec![(name, Some(policy))],
+        policies: policies().into_iter().map(|policy| (policy.name.clone(), Some(policy))).collect(),
     }
+}
+
+/// One that is rejected, one that allows, and one that only looks on.
+fn policies() -> [Policy; 3] {
+    let policy = |name: &str, scope, action, rules| Policy {
+        name: PolicyName::new("default".parse().unwrap(), name).unwrap(),
+        scope,
+        action,
+        dry_run: false,
+        rules,
+        rejected: None,
+        source: PolicySource { kind: PolicyKind::Authorization, name: name.into(), file: None },
+    };
+    let rule = |index, clauses| PolicyRule { place: RulePlace { index: Some(index), line: None }, clauses };
+    let sources = Clause(vec![
+        Match {
+            namespaces: Sides::any([TextMatch::Exact("web".into()), TextMatch::Prefix("team-".into())]),
+            principals: Sides::none([TextMatch::Present]),
+            source_ips: Sides::any(["10.0.0.0/8", "fd00::/8"].map(|range| range.parse().unwrap())),
+            ..Match::default()
+        },
+        Match {
+            service_accounts: Sides::any([("web".parse().unwrap(), "front".parse().unwrap())]),
+            ..Match::default()
+        },
+    ]);
+    let ports = [80, 8080].map(|port| Port::new(port).unwrap());
+    let ports = Clause(vec![Match { destination_ports: Sides::any(ports), ..Match::default() }]);
+    let domain = Sides::any([TextMatch::Exact("cluster.local".into())]);
+    let domain = Clause(vec![Match { trust_domains: domain, ..Match::default() }]);
+    let rules = vec![rule(0, vec![sources, ports]), rule(1, vec![domain.clone()])];
+    [
+        Policy {
+            rejected: Some("nobody can enforce it".into()),
+            ..policy("broken", PolicyScope::Namespace, PolicyAction::Allow, Vec::new())
+        },
+        policy("allow", PolicyScope::Workloads, PolicyAction::Allow, rules),
+        policy("audit", PolicyScope::Mesh, PolicyAction::Audit, vec![rule(0, vec![domain])]),
+    ]
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Kubernetes, Istio and Gateway API YAML, parsed whole or refused with every error at once.
 //!
 //! In: the texts of files, or single objects as an API server sends them. Out: the objects the mesh reads, a note of those that
-//! have no effect, or all errors with file, line, object and field. It never does I/O, and never
+//! have no effect, or all errors with file, line, object and field; and a policy as text again. It never does I/O, and never
 //! drops a part of a policy: that is read whole, or it says why not.
 
 mod error;
@@ -9,6 +9,7 @@ mod kind;
 mod known;
 mod object;
 mod parse;
+mod print;
 mod read;
 mod reader;
 mod sent;

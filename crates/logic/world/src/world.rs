@@ -1,5 +1,7 @@
 //! The mesh, indexed by everything a packet can name.
 
+mod addresses;
+
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
@@ -272,19 +274,6 @@ impl World {
         served.members.iter().map(|seat| self.records.at(*seat))
     }
 
-    /// Of all that have the address the one inside the mesh, or else the one of the least uid.
-    pub(crate) fn member_at(&self, network: &Network, ip: IpAddr) -> Option<Member<'_>> {
-        let ip = canonical_ip(ip);
-        let hash = self.hash(&(network, ip));
-        let first = if ip.is_ipv4() { &self.by_v4 } else { &self.by_v6 };
-        let at = |seat: &Seat| self.records.at(*seat);
-        let firsts = first.like(hash).map(at).filter(|member| member.address(ip.is_ipv4()) == Some(ip));
-        let others = self.by_other.like(hash).filter(|(other, _)| *other == ip).map(|(_, seat)| at(seat));
-        let mut all = firsts.chain(others).filter(|member| member.shape.network == *network);
-        let one = all.next()?;
-        Some(all.fold(one, |best, next| if better(&next, &best) { next } else { best }))
-    }
-
     /// The service at the address, and what it is.
     pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<(&Served, &Arc<Service>)> {
         let ip = canonical_ip(ip);
@@ -379,40 +368,6 @@ impl World {
         Self { local: self.local.clone(), policies: self.policies.clone(), ..Self::default() }.apply(delta)
     }
 
-    fn note_addresses(&mut self, seat: Seat) {
-        let Self { hasher, records, by_v4, by_v6, by_other, .. } = self;
-        let member = records.at(seat);
-        if member.shape.network_mode != NetworkMode::Standard {
-            return;
-        }
-        for ip in member.addresses() {
-            let hash = hasher.hash_one((&member.shape.network, ip));
-            if member.address(ip.is_ipv4()) == Some(ip) {
-                let table = if ip.is_ipv4() { &mut *by_v4 } else { &mut *by_v6 };
-                table.insert(hash, seat, |other| {
-                    let other = records.at(*other);
-                    let ip = other.address(ip.is_ipv4()).expect("it stands here by it");
-                    hasher.hash_one((&other.shape.network, ip))
-                });
-            } else {
-                let rehash = |(ip, other): &(IpAddr, Seat)| hasher.hash_one((&records.at(*other).shape.network, *ip));
-                by_other.insert(hash, (ip, seat), rehash);
-            }
-        }
-    }
-
-    fn forget_addresses(&mut self, seat: Seat) {
-        let Self { hasher, records, by_v4, by_v6, by_other, .. } = self;
-        let member = records.at(seat);
-        for ip in member.addresses() {
-            let hash = hasher.hash_one((&member.shape.network, ip));
-            let table = if ip.is_ipv4() { &mut *by_v4 } else { &mut *by_v6 };
-            if table.remove(hash, |other| *other == seat).is_none() {
-                by_other.remove(hash, |other| *other == (ip, seat));
-            }
-        }
-    }
-
     fn set_local(&mut self, uid: &WorkloadUid) {
         let Some(node) = &self.local.node else { return };
         let here = self.member(uid).filter(|member| member.place.node.as_ref() == Some(node));
@@ -502,11 +457,6 @@ fn vip((service, at): &(Arc<Service>, usize)) -> (&Network, IpAddr) {
 
 fn is_exact(vip: &IpNet) -> bool {
     vip.prefix_len() == vip.max_prefix_len()
-}
-
-fn better(one: &Record, other: &Record) -> bool {
-    let outside = |record: &Record| record.shape.tunnel == Tunnel::None;
-    outside(one).cmp(&outside(other)).then_with(|| one.cmp_uid(other)).is_lt()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) struct Held {
     workloads: Versions,
     services: Versions,
     policies: Versions,
-    /// What policies are called: of one that is none to us the world knows nothing.
+    /// What policies are called.
     policy_names: HashSet<PolicyName>,
     texts: Texts,
 }
