@@ -55,6 +55,7 @@ impl Heard {
         };
         match event {
             Event::Set(set) => {
+                let set = *set;
                 let line = object("set", &set.key(), &self.namespace);
                 if let Some(line) = &line {
                     self.last = Some(Object::clone(&set));
