@@ -65,6 +65,7 @@ fn config(mesh: &Mesh) -> Value {
             "name": &*key.name,
             "errors": errors,
         })).collect::<Vec<_>>(),
+        "policiesNotAsWritten": mesh.statuses.not_as_written().iter().map(|one| json!(**one)).collect::<Vec<_>>(),
         "notFollowed": &*lost,
     })
 }

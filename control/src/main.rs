@@ -11,6 +11,7 @@ mod measure;
 mod pods;
 mod run;
 mod source;
+mod status;
 mod tokens;
 
 use std::process::ExitCode;

@@ -23,6 +23,7 @@ use crate::{
     cli::Arguments,
     debug, measure,
     source::{self, Mesh, Origin},
+    status,
     tokens::StaticTokens,
 };
 
@@ -63,6 +64,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         store: Arc::new(Store::new()),
         pods: Arc::default(),
         namespaces: watch::Sender::default(),
+        statuses: Arc::default(),
         state: Arc::default(),
     };
     let discovery = discovery(&arguments, &mesh, &metrics);
@@ -113,7 +115,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     result
 }
 
-/// What is written to the cluster: the roots, by who leads, and which pods are caught, by whoever is told.
+/// What is written to the cluster: the roots and what became of policies, by who leads, and which pods are caught, by whoever is told.
 fn write_back(
     client: &Client,
     leadership: Leadership,
@@ -126,6 +128,12 @@ fn write_back(
     let (annotating, ending) = (client.clone(), stopped(stop));
     tasks.spawn(async move {
         annotate(annotating, reported, ending).await;
+        Ok(())
+    });
+    let (client_of_statuses, leading, ending) = (client.clone(), leadership.clone(), stopped(stop));
+    let statuses = mesh.statuses.clone();
+    tasks.spawn(async move {
+        status::write(client_of_statuses, leading, statuses, ending).await;
         Ok(())
     });
     let (publishing, namespaces, ending) = (client.clone(), mesh.namespaces.subscribe(), stopped(stop));

@@ -20,7 +20,7 @@ use weir_model::Namespace;
 use weir_telemetry::Unready;
 use weir_xds::Store;
 
-use crate::pods::NodePods;
+use crate::{pods::NodePods, status::Statuses};
 
 /// Changes that are compiled together at most.
 const BATCH: usize = 4096;
@@ -34,6 +34,8 @@ pub(crate) struct Mesh {
     pub(crate) pods: Arc<NodePods>,
     /// Every namespace.
     pub(crate) namespaces: watch::Sender<Arc<BTreeSet<Namespace>>>,
+    /// What became of policies.
+    pub(crate) statuses: Arc<Statuses>,
     /// What happened, for people.
     pub(crate) state: Arc<State>,
 }
@@ -207,6 +209,7 @@ impl Mesh {
         let delta = compiler.take();
         self.pods.apply(&delta);
         self.store.apply(&delta);
+        self.statuses.take(compiler);
         self.state.generation.fetch_add(1, Relaxed);
     }
 }

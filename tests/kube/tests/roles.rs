@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, PostParams},
@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use weir_kube::{
-    ConfigMaps, Election, ElectionOptions, MapChange, TokenReviewer, conditions_apply, config_map_apply,
+    Condition, ConfigMaps, Election, ElectionOptions, MapChange, TokenReviewer, conditions_set, config_map_apply,
     secret_create_or_get, secret_get, secret_read, secret_replace,
 };
 use weir_manifest::{Kind, ObjectKey};
@@ -68,10 +68,15 @@ async fn the_roles_suffice_for_all_that_is_done_on_our_own_server() -> Result<()
         let seen = tokio::time::timeout(std::time::Duration::from_secs(30), maps.next()).await?;
         assert_eq!(seen, MapChange { namespace: namespace.clone(), data: Some(data) });
     }
-    let services = Api::<Service>::namespaced(ground.client.clone(), &name);
-    things::make(&services, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).await?;
-    let key = ObjectKey { kind: "Service".into(), namespace: Some(namespace), name: "s".into() };
-    conditions_apply(&control, Kind::Service, &key, &[]).await?;
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_custom()) {
+        let policies = things::custom(&ground.client, kind, &name);
+        let object = json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "metadata": {"name": "p"}});
+        things::make(&policies, object).await?;
+        let key = ObjectKey { kind: kind.name().into(), namespace: Some(namespace.clone()), name: "p".into() };
+        let (message, generation) = (String::new(), Some(1));
+        let one = Condition { kind: "ZtunnelAccepted", holds: true, reason: "Accepted", message, generation };
+        conditions_set(&control, kind, &key, &["ZtunnelAccepted"], &[one]).await?;
+    }
     let election = Election::start(control.clone(), ElectionOptions::new(home.as_str(), "weir-control", "one"));
     let mut leadership = election.leadership();
     tokio::time::timeout(std::time::Duration::from_secs(30), leadership.gained()).await?;

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Pod, Secret, Service},
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-    jiff::Timestamp,
+    api::core::v1::{ConfigMap, Pod, Secret},
 };
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
-use weir_kube::{Applied, Made, conditions_apply, config_map_apply, pod_annotate, secret_create_or_get, secret_get};
+use weir_kube::{
+    Applied, Condition, Made, conditions_set, config_map_apply, pod_annotate, secret_create_or_get, secret_get,
+};
 use weir_manifest::{Kind, ObjectKey};
 use weir_model::Namespace;
 use weir_tests_kube::{Ground, things};
@@ -103,43 +103,53 @@ async fn a_pod_is_annotated_but_never_its_successor() -> Result<()> {
     ground.clean().await
 }
 
-fn condition(kind: &str, status: &str) -> Condition {
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason: "Test".to_owned(),
-        message: "said by the suite".to_owned(),
-        last_transition_time: Time(Timestamp::UNIX_EPOCH),
-        observed_generation: None,
-    }
+fn condition(kind: &'static str, holds: bool) -> Condition {
+    Condition { kind, holds, reason: "Test", message: "said by the suite".to_owned(), generation: Some(1) }
 }
 
-/// A real server keeps a status apart from its spec, and the conditions of different managers apart by their types.
+/// The definitions of Istio have a list of conditions without keys: whoever applies one takes all over.
 #[tokio::test]
-async fn conditions_are_set_beside_those_of_others_and_the_spec_stays() -> Result<()> {
-    let mut ground = Ground::new().await?;
+async fn conditions_are_set_beside_those_of_others_and_the_spec_stays_on_our_own_server() -> Result<()> {
+    let mut ground = Ground::own().await?;
     let name = ground.namespace().await?;
-    let services = Api::<Service>::namespaced(ground.client.clone(), &name);
-    things::make(&services, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).await?;
-    let theirs = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
-        "status": {"conditions": [condition("Theirs", "True")]}});
-    services.patch_status("s", &PatchParams::apply("other"), &Patch::Apply(&theirs)).await?;
-    let before = services.get("s").await?;
-    let key = ObjectKey { kind: "Service".into(), namespace: Some(name.parse()?), name: "s".into() };
-    for status in ["True", "False"] {
-        conditions_apply(&ground.client, Kind::Service, &key, &[condition("Weir", status)]).await?;
-        let after = services.get("s").await?;
-        assert_eq!(after.spec, before.spec);
-        let conditions = after.status.and_then(|status| status.conditions).unwrap_or_default();
-        let mut said: Vec<_> = conditions.iter().map(|one| (one.type_.as_str(), one.status.as_str())).collect();
-        said.sort_unstable();
-        assert_eq!(said, [("Theirs", "True"), ("Weir", status)]);
+    let kind = Kind::AuthorizationPolicy;
+    things::define(&ground.client, kind).await?;
+    let policies = things::custom(&ground.client, kind, &name);
+    let object = json!({"apiVersion": "security.istio.io/v1", "kind": kind.name(), "metadata": {"name": "p"},
+        "spec": {"action": "DENY"}});
+    things::make(&policies, object).await?;
+    let theirs = json!({"status": {"conditions": [{"type": "Theirs", "status": "True", "extra": 1}]}});
+    policies.patch_status("p", &PatchParams::default(), &Patch::Merge(&theirs)).await?;
+    let key = ObjectKey { kind: kind.name().into(), namespace: Some(name.parse()?), name: "p".into() };
+    let ours = ["Weir", "Old"];
+    let said = |object: &DynamicObject| {
+        let all = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|one| format!("{}={}", one["type"], one["status"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    for (wanted, want, applied) in [
+        (
+            vec![condition("Weir", true), condition("Old", true)],
+            vec!["Theirs=True", "Weir=True", "Old=True"],
+            Applied::Changed,
+        ),
+        (
+            vec![condition("Weir", true), condition("Old", true)],
+            vec!["Theirs=True", "Weir=True", "Old=True"],
+            Applied::Same,
+        ),
+        (vec![condition("Weir", false)], vec!["Theirs=True", "Weir=False"], Applied::Changed),
+        (vec![], vec!["Theirs=True"], Applied::Changed),
+    ] {
+        let before = policies.get("p").await?;
+        assert_eq!(conditions_set(&ground.client, kind, &key, &ours, &wanted).await?, applied);
+        let after = policies.get("p").await?;
+        assert_eq!(said(&after), want);
+        assert_eq!(after.data["spec"], before.data["spec"]);
+        assert_eq!(after.data["status"]["conditions"][0]["extra"], 1, "theirs is left as it is");
+        assert_eq!(after.resource_version() == before.resource_version(), applied == Applied::Same);
     }
-    conditions_apply(&ground.client, Kind::Service, &key, &[]).await?;
-    let conditions = services.get("s").await?.status.and_then(|status| status.conditions).unwrap_or_default();
-    assert_eq!(conditions.len(), 1, "what is no longer applied is gone");
-    let gone = ObjectKey { name: "t".into(), ..key };
-    let error = conditions_apply(&ground.client, Kind::Service, &gone, &[]).await.expect_err("it is not there");
+    let gone = ObjectKey { name: "q".into(), ..key };
+    let error = conditions_set(&ground.client, kind, &gone, &ours, &[]).await.expect_err("it is not there");
     assert_eq!(error.status(), Some(404), "{error}");
     ground.clean().await
 }

@@ -3,6 +3,7 @@
 //! In: an API server. Out: objects as they change ([`Source`]), who holds a token ([`TokenReviewer`]), who leads ([`Election`]), and
 //! small writes with deadlines, and what becomes of them ([`ConfigMaps`]). It never decides anything about the mesh.
 
+mod conditions;
 mod connect;
 mod election;
 mod error;
@@ -14,6 +15,7 @@ mod secret;
 mod source;
 mod write;
 
+pub use conditions::{Condition, conditions_set};
 pub use connect::connect;
 pub use election::{Election, ElectionOptions, Leadership};
 pub use error::Error;
@@ -22,6 +24,4 @@ pub use maps::{ConfigMaps, MapChange};
 pub use review::TokenReviewer;
 pub use secret::{Versioned, secret_make, secret_read, secret_replace};
 pub use source::{Event, Options, Source};
-pub use write::{
-    Applied, FIELD_MANAGER, Made, conditions_apply, config_map_apply, pod_annotate, secret_create_or_get, secret_get,
-};
+pub use write::{Applied, FIELD_MANAGER, Made, config_map_apply, pod_annotate, secret_create_or_get, secret_get};

@@ -2,17 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod, Secret},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Api, Client,
-    api::{DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use weir_manifest::{Kind, ObjectKey};
 use weir_model::Namespace;
 
 use crate::{Error, error::within};
@@ -134,29 +129,4 @@ pub async fn pod_annotate(
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = async { pods.patch_metadata(name, &params, &Patch::Merge(&patch)).await };
     within(DEADLINE, || format!("patch Pod {namespace}/{name}"), patch).await.map(drop)
-}
-
-/// Sets conditions in the status of an object of any kind.
-///
-/// # Errors
-/// When the server refuses, or does not say in time. A status is not made for an object that is gone: that is 404 or 409.
-pub async fn conditions_apply(
-    client: &Client,
-    kind: Kind,
-    key: &ObjectKey,
-    conditions: &[Condition],
-) -> Result<(), Error> {
-    let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.name());
-    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let objects: Api<DynamicObject> = match &key.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let status = json!({
-        "apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": key.name},
-        "status": {"conditions": conditions},
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let apply = async { objects.patch_status(&key.name, &params, &Patch::Apply(&status)).await };
-    within(DEADLINE, || format!("apply status of {kind} {}", key.name), apply).await.map(drop)
 }

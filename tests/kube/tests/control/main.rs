@@ -13,4 +13,5 @@ mod pages;
 mod replicas;
 mod rotation;
 mod scene;
+mod statuses;
 mod wire;

@@ -314,3 +314,86 @@ fn a_port_speaks_what_its_app_protocol_or_name_says() {
         assert_eq!(mesh.services[0].ports[0].protocol, want, "{port}");
     }
 }
+
+/// `scope action [dry run] kind name (file) | rules or the reason`, by name.
+fn policies(text: &str) -> Vec<String> {
+    let line = |one: weir_model::Policy| {
+        let places: Vec<String> = one.rules.iter().map(|rule| format!("{:?}", rule.place)).collect();
+        let dry_run = if one.dry_run { " dry run" } else { "" };
+        let file = one.source.file.as_deref().unwrap_or("-");
+        let said = one.rejected.as_deref().map_or(places.join(" "), ToOwned::to_owned);
+        format!("{:?} {:?}{dry_run} {} {} ({file}) | {said}", one.scope, one.action, one.source.kind, one.name)
+    };
+    mesh(text).policies.into_iter().map(line).collect()
+}
+
+fn policy(kind: &str, meta: &str, spec: &str) -> String {
+    format!("apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{{meta}}}\nspec:{spec}\n---\n")
+}
+
+#[test]
+fn a_policy_of_a_folder_is_found_by_file_and_line_and_only_what_is_for_agents_is_made() {
+    let (ours, root) = ("name: p, namespace: a", "name: p, namespace: istio-system");
+    let dry = "name: p, namespace: a, annotations: {istio.io/dry-run: 'true'}";
+    let line = |line: u32| format!("RulePlace {{ index: Some(0), line: Some({line}) }}");
+    let mode = "RulePlace { index: None, line: Some(1) }";
+    let (authorization, peer, request) = ("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication");
+    let ask = "CUSTOM asks the provider \"x\", and this version cannot ask any";
+    let tokens = "agents see connections and no tokens of requests, and no waypoint of this version checks them";
+    for (kind, meta, spec, want) in [
+        (authorization, ours, " {}", vec!["Namespace Allow AuthorizationPolicy a/p (f.yaml) | ".to_owned()]),
+        (authorization, root, " {}", vec!["Mesh Allow AuthorizationPolicy istio-system/p (f.yaml) | ".to_owned()]),
+        (
+            authorization,
+            root,
+            "\n  selector: {matchLabels: {a: b}}\n  action: DENY\n  rules:\n  - {}",
+            vec![format!("Workloads Deny AuthorizationPolicy istio-system/p (f.yaml) | {}", line(8))],
+        ),
+        (
+            authorization,
+            dry,
+            "\n  action: AUDIT\n  rules:\n  - to: [{operation: {ports: ['80']}}]",
+            vec![format!("Namespace Audit dry run AuthorizationPolicy a/p (f.yaml) | {}", line(7))],
+        ),
+        (
+            authorization,
+            ours,
+            " {action: CUSTOM, provider: {name: x}, rules: [{}]}",
+            vec![format!("Namespace Deny AuthorizationPolicy a/p (f.yaml) | {ask}")],
+        ),
+        (authorization, ours, " {targetRefs: [{group: '', kind: Service, name: s}], rules: [{}]}", vec![]),
+        (
+            peer,
+            root,
+            " {mtls: {mode: STRICT}}",
+            vec![format!(
+                "Workloads Deny PeerAuthentication istio-system/converted_peer_authentication_p (f.yaml) | {mode}"
+            )],
+        ),
+        (peer, ours, " {mtls: {mode: PERMISSIVE}}", vec![]),
+        (
+            peer,
+            ours,
+            " {selector: {matchLabels: {a: b}}, portLevelMtls: {80: {mode: STRICT}, 81: {mode: PERMISSIVE}}}",
+            vec![
+                format!("Workloads Deny PeerAuthentication a/converted_peer_authentication_p (f.yaml) | {mode}"),
+                format!("Workloads Deny PeerAuthentication a/converted_peer_authentication_p~strict (f.yaml) | {mode}"),
+            ],
+        ),
+        (
+            request,
+            ours,
+            " {jwtRules: [{issuer: x}]}",
+            vec![format!("Namespace Deny RequestAuthentication a/requestauthentication~p (f.yaml) | {tokens}")],
+        ),
+        (request, ours, " {targetRefs: [{group: '', kind: Service, name: s}]}", vec![]),
+    ] {
+        let text = policy(kind, meta, spec);
+        assert_eq!(policies(&text), want, "{text}");
+        let statuses = compile_with_status(parse(&[(FileName::new("f.yaml"), &text)]).unwrap(), &settings()).1;
+        let [status] = &statuses[..] else { panic!("{statuses:?}") };
+        assert_eq!((status.kind.as_str(), status.name.as_str()), (kind, "p"));
+        let denied = want.iter().any(|line| line.ends_with(ask) || line.ends_with(tokens));
+        assert_eq!(status.is_as_written(), !denied && !spec.contains("targetRefs"), "{status}");
+    }
+}
