@@ -1,5 +1,7 @@
 //! `cargo xtask bench`.
 
+mod authz;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ pub(crate) enum Bench {
     L4(L4),
     /// The control plane in a large cluster: load, memory, pushes to a thousand agents, certificates. On loopback, without root.
     Control(Control),
+    /// Verdicts on connections in a mesh of many policies, and a look into very many ranges of addresses. Without root.
+    Authz(authz::Authz),
 }
 
 #[derive(clap::Args)]
@@ -83,6 +87,7 @@ impl Bench {
         match self {
             Self::L4(l4) => l4.run(),
             Self::Control(control) => control.run(),
+            Self::Authz(authz) => authz.run(),
         }
     }
 }

@@ -31,7 +31,7 @@ enum Task {
     Demo(demo::Demo),
     /// Build everything and run every test, also those that need root.
     Test(test::Test),
-    /// Measure the mesh against plain TCP, and the control plane against its goals.
+    /// Measure the mesh against plain TCP, and the control plane and policies against their goals.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Check formatting, clippy, and the rules of STYLE.md and ARCHITECTURE.md; print every finding at once.

@@ -99,11 +99,12 @@ fn is_identifier(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether a path is by its name a file of tests alone: `tests.rs`, or below a `tests` folder that has no `src` below it.
+/// Whether a path is by its name a file of tests alone: `tests.rs`, or below a folder of tests or benchmarks that has no `src` below it.
 fn is_test_file(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     let last = |name| parts.iter().rposition(|part| *part == name);
-    path.ends_with("/tests.rs") || last("tests").is_some_and(|tests| last("src").is_none_or(|src| src < tests))
+    let below = |folder| last(folder).is_some_and(|at| last("src").is_none_or(|src| src < at));
+    path.ends_with("/tests.rs") || below("tests") || below("benches")
 }
 
 /// The line ranges, from 0, of items under `#[cfg(test)]`.

@@ -120,6 +120,7 @@ fn logic_and_wire_have_no_effects_but_their_tests_may() {
         let test = format!("#[cfg(test)]\nmod tests {{\n{text}\n}}");
         assert_eq!(found("crates/logic/world/src/a.rs", &test), Vec::<String>::new());
         assert_eq!(found("crates/io/hbone/src/a.rs", text), Vec::<String>::new());
+        assert_eq!(found("crates/logic/world/benches/a.rs", text), Vec::<String>::new());
     }
     assert!(found("crates/logic/world/src/a.rs", "use std::{net::IpAddr, sync::Arc, time::Instant};").is_empty());
 }

@@ -1,47 +1,65 @@
 //! All policies over one workload.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use weir_model::{PolicyAction, PolicyName};
 
 use crate::{
     compiled::Compiled,
+    facts::{Facts, Room},
     ground::{Decision, Ground},
+    index::Index,
     peer::{Destination, Peer},
 };
 
 /// All policies over one workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicySet {
+    force: Force,
+    audit: Vec<Arc<Compiled>>,
+    dry: Dry,
+    /// Named by the workload, and known to nobody.
+    unknown: Option<PolicyName>,
+}
+
+/// Policies that decide nothing, by what they would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Dry {
     deny: Vec<Arc<Compiled>>,
     allow: Vec<Arc<Compiled>>,
     audit: Vec<Arc<Compiled>>,
-    /// Those that decide nothing.
-    dry: Vec<Arc<Compiled>>,
-    /// Named by the workload, and known to nobody.
-    unknown: Option<PolicyName>,
+}
+
+impl Dry {
+    fn is_empty(&self) -> bool {
+        self.deny.is_empty() && self.allow.is_empty() && self.audit.is_empty()
+    }
 }
 
 impl PolicySet {
     /// The policies over a workload, and the first that it names and nobody knows. Sorted by name, so that the answer is the
     /// same whatever order they came in.
     pub fn new(policies: impl IntoIterator<Item = Arc<Compiled>>, unknown: Option<PolicyName>) -> Self {
-        let mut set = Self { unknown, ..Self::default() };
+        let [mut deny, mut allow, mut audit] = [const { Vec::new() }; 3];
+        let mut dry = Dry::default();
         for one in policies {
             let policy = one.policy();
-            let list = match (policy.dry_run, policy.rejected.is_some(), policy.action) {
-                (true, _, _) => &mut set.dry,
-                (false, true, _) | (false, false, PolicyAction::Deny) => &mut set.deny,
-                (false, false, PolicyAction::Allow) => &mut set.allow,
-                (false, false, PolicyAction::Audit) => &mut set.audit,
+            let action = if policy.rejected.is_some() { PolicyAction::Deny } else { policy.action };
+            let list = match (policy.dry_run, action) {
+                (false, PolicyAction::Deny) => &mut deny,
+                (false, PolicyAction::Allow) => &mut allow,
+                (false, PolicyAction::Audit) => &mut audit,
+                (true, PolicyAction::Deny) => &mut dry.deny,
+                (true, PolicyAction::Allow) => &mut dry.allow,
+                (true, PolicyAction::Audit) => &mut dry.audit,
             };
             list.push(one);
         }
-        for list in [&mut set.deny, &mut set.allow, &mut set.audit, &mut set.dry] {
+        for list in [&mut deny, &mut allow, &mut audit, &mut dry.deny, &mut dry.allow, &mut dry.audit] {
             list.sort_by(|one, other| one.policy().name.cmp(&other.policy().name));
             list.dedup_by(|one, other| one.policy().name == other.policy().name);
         }
-        set
+        Self { force: Force::new(deny, allow), audit, dry, unknown }
     }
 
     /// Whether a connection may enter.
@@ -49,15 +67,20 @@ impl PolicySet {
         if let Some(name) = &self.unknown {
             return Decision::Deny(Ground::Unknown(name));
         }
-        if let Some(ground) = self.deny.iter().find_map(|one| denial(one, peer, destination)) {
-            return Decision::Deny(ground);
-        }
-        if self.allow.is_empty() {
-            return Decision::Allow(Ground::NothingAsked);
-        }
-        match self.allow.iter().find_map(|one| matched(one, peer, destination)) {
-            Some(ground) => Decision::Allow(ground),
-            None => Decision::Deny(Ground::NotAllowed { policies: &self.allow }),
+        let mut room = Room::default();
+        let facts = Facts::new(peer, destination, &mut room);
+        let (denies, allows) = self.force.halves();
+        match self.force.index.first(&facts) {
+            Some(found) => {
+                let policy = found.of.policy();
+                let ground = match (found.at.rule, &policy.rejected) {
+                    (Some(rule), _) => Ground::Rule { policy, rule: &policy.rules[rule] },
+                    (None, why) => Ground::Rejected { policy, why: why.as_deref().unwrap_or_default() },
+                };
+                if found.at.policy < denies.len() { Decision::Deny(ground) } else { Decision::Allow(ground) }
+            }
+            None if allows.is_empty() => Decision::Allow(Ground::NothingAsked),
+            None => Decision::Deny(Ground::NotAllowed { policies: allows }),
         }
     }
 
@@ -80,23 +103,67 @@ impl PolicySet {
         if self.dry.is_empty() {
             return None;
         }
-        let of = |action| self.dry.iter().filter(move |one| one.policy().action == action);
-        if let Decision::Deny(ground @ (Ground::Unknown(_) | Ground::Rule { .. } | Ground::Rejected { .. })) =
-            self.decide(peer, destination)
-        {
+        let decided = self.decide(peer, destination);
+        if let Decision::Deny(Ground::Unknown(_) | Ground::Rule { .. } | Ground::Rejected { .. }) = decided {
+            return Some(decided);
+        }
+        if let Some(ground) = self.dry.deny.iter().find_map(|one| denial(one, peer, destination)) {
             return Some(Decision::Deny(ground));
         }
-        if let Some(ground) = of(PolicyAction::Deny).find_map(|one| denial(one, peer, destination)) {
-            return Some(Decision::Deny(ground));
+        if let Decision::Allow(Ground::Rule { .. }) = decided {
+            return Some(decided);
         }
-        let allowed = self.allow.iter().chain(of(PolicyAction::Allow)).find_map(|one| matched(one, peer, destination));
-        let asked = !self.allow.is_empty() || of(PolicyAction::Allow).next().is_some();
-        Some(match (allowed, asked) {
-            (Some(ground), _) => Decision::Allow(ground),
-            (None, false) => Decision::Allow(Ground::NothingAsked),
-            (None, true) if self.allow.is_empty() => Decision::Deny(Ground::NotAllowed { policies: &self.dry }),
-            (None, true) => Decision::Deny(Ground::NotAllowed { policies: &self.allow }),
+        let allow = &self.dry.allow;
+        Some(match allow.iter().find_map(|one| matched(one, peer, destination)) {
+            Some(ground) => Decision::Allow(ground),
+            None if self.force.halves().1.is_empty() && !allow.is_empty() => {
+                Decision::Deny(Ground::NotAllowed { policies: allow })
+            }
+            None => decided,
         })
+    }
+
+    /// All of them, in the order they are asked: DENY, ALLOW, AUDIT, and those that decide nothing.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Compiled>> {
+        let dry = self.dry.deny.iter().chain(&self.dry.allow).chain(&self.dry.audit);
+        self.force.policies.iter().chain(&self.audit).chain(dry)
+    }
+}
+
+/// The policies that decide, in the order they are asked, and where to look for what matches.
+#[derive(Clone, Default)]
+struct Force {
+    /// Those that deny, then those that allow: the first that matches decides.
+    policies: Vec<Arc<Compiled>>,
+    denies: usize,
+    index: Index,
+}
+
+impl Force {
+    fn new(deny: Vec<Arc<Compiled>>, allow: Vec<Arc<Compiled>>) -> Self {
+        let denies = deny.len();
+        let policies = [deny, allow].concat();
+        Self { index: Index::new(&policies), policies, denies }
+    }
+
+    /// Those that deny, and those that allow.
+    fn halves(&self) -> (&[Arc<Compiled>], &[Arc<Compiled>]) {
+        self.policies.split_at(self.denies)
+    }
+}
+
+/// The index follows from the policies, and who denies too.
+impl PartialEq for Force {
+    fn eq(&self, other: &Self) -> bool {
+        self.policies == other.policies
+    }
+}
+
+impl Eq for Force {}
+
+impl fmt::Debug for Force {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.policies.fmt(f)
     }
 }
 
