@@ -58,8 +58,8 @@ impl Heard {
                 let set = *set;
                 let line = object("set", &set.key(), &self.namespace);
                 if let Some(line) = &line {
-                    self.last = Some(Object::clone(&set));
-                    if self.state.insert(set.key(), *set) == self.last {
+                    self.last = Some(set.clone());
+                    if self.state.insert(set.key(), set) == self.last {
                         self.doubled.push(line.clone());
                     }
                 }

@@ -7,11 +7,11 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use allocation_counter::measure;
 use weir_compile::{ClusterDomain, Compiler, Settings, default_root_namespace};
 use weir_manifest::{
-    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, FileName, Labels, NamespaceObject, Object, Origin,
-    Owner, Phase, PodObject, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
-    WaypointLabels,
+    Backing, ContainerPort, DataplaneMode, EndpointSliceObject, FileName, Labels, MtlsMode, NamespaceObject, Object,
+    Origin, Owner, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ServiceObject,
+    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort, WaypointLabels,
 };
-use weir_model::{Health, HealthPolicy, NetworkMode, Port};
+use weir_model::{Health, HealthPolicy, NetworkMode, PolicyKind, Port};
 
 const PODS: usize = 100_000;
 const SERVICES: usize = 10_000;
@@ -20,6 +20,8 @@ const NODES: usize = 500;
 
 /// More than this it may not hold, in bytes.
 const BOUND: i64 = 250 << 20;
+/// And no more than this besides, when every pod names a policy.
+const STRICT_BOUND: i64 = 16 << 20;
 
 fn settings() -> Settings {
     Settings {
@@ -118,6 +120,23 @@ fn slice(service: usize) -> EndpointSliceObject {
     }
 }
 
+/// Every peer of every pod must prove who it is.
+fn strict() -> PolicyObject {
+    PolicyObject {
+        origin: origin(),
+        kind: PolicyKind::PeerAuthentication,
+        namespace: default_root_namespace(),
+        name: "default".into(),
+        created: None,
+        generation: None,
+        target: PolicyTarget::All,
+        spec: PolicySpec::PeerAuthentication(PeerAuthenticationSpec {
+            mode: MtlsMode::Strict,
+            ..PeerAuthenticationSpec::default()
+        }),
+    }
+}
+
 fn loaded() -> Compiler {
     let mut compiler = Compiler::new(settings());
     for i in 0..NAMESPACES {
@@ -160,4 +179,13 @@ fn a_hundred_thousand_pods_and_ten_thousand_services_fit_and_one_change_costs_wh
     println!("{} bytes in {} pieces for one change, in {:?}", cost.bytes_total, cost.count_total, began.elapsed());
     assert_eq!(delta.map(|delta| delta.workloads.len()), Some(1));
     assert!(cost.bytes_total < 64 << 10, "{} bytes for one change", cost.bytes_total);
+    let mut delta = None;
+    let began = Instant::now();
+    let cost = measure(|| {
+        compiler.set(Object::Policy(strict()));
+        delta = Some(compiler.take().workloads.len());
+    });
+    println!("{} MiB more held by STRICT in all of the mesh, in {:?}", cost.bytes_current >> 20, began.elapsed());
+    assert_eq!(delta, Some(PODS));
+    assert!(cost.bytes_current < STRICT_BOUND, "{} MiB", cost.bytes_current >> 20);
 }

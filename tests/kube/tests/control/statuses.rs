@@ -60,6 +60,20 @@ async fn the_leader_says_what_became_of_each_policy_on_our_own_server() -> Resul
     let page = control.page("/debug/configz").await?;
     assert_eq!(page["policiesNotAsWritten"][0]["placements"][1]["enforcer"], "nowhere", "{page}");
 
+    // Whom it covers cannot be made out: what it said before stays.
+    let patch = Patch::Merge(json!({"spec": {"selector": {"matchLabels": 5}}}));
+    rules.patch("plain", &PatchParams::default(), &patch).await?;
+    let want = ["Theirs=True/Theirs", "ZtunnelAccepted=False/Invalid", "weir.dev/Enforced=False/NotAsWritten"];
+    let object = until(&rules, "plain", &want).await?;
+    let message = object.data["status"]["conditions"][1]["message"].as_str().context("a message")?;
+    assert!(
+        message.starts_with("what it said before stays in force: ") && message.contains("spec.selector"),
+        "{message}"
+    );
+    let patch = Patch::Merge(json!({"spec": {"selector": null, "rules": [{"from": from}]}}));
+    rules.patch("plain", &PatchParams::default(), &patch).await?;
+    until(&rules, "plain", &[&["Theirs=True/Theirs"], &AS_WRITTEN[..]].concat()).await?;
+
     // What is not legal, what a waypoint would have to do, and what an older one decides.
     for (kind, name, spec, want) in [
         (Kind::AuthorizationPolicy, "bad", json!({"rules": 1}), "ZtunnelAccepted=False/Invalid"),

@@ -1,7 +1,13 @@
 //! What is left of a rule at an agent, field by field.
 
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use weir_authz::{Compiled, Destination, Peer};
 use weir_manifest::PathMatch;
-use weir_model::{Port, TextMatch};
+use weir_model::{
+    Namespace, Policy, PolicyKind, PolicyName, PolicyScope, PolicySource, Port, ServiceAccount, SpiffeId, TextMatch,
+};
 
 use super::*;
 
@@ -131,4 +137,194 @@ fn a_rule_with_many_fields_of_requests_names_some() {
     let (_, of_requests) =
         rules(PolicyAction::Allow, vec![rule(vec![], vec![], (0..9).chain(0..9).map(request).collect())]);
     assert!(of_requests[0].fields.ends_with("request.headers[h7] and 1 more"), "{of_requests:?}");
+}
+
+/// Mostly one side, sometimes both, often none.
+fn sides<T: Clone + std::fmt::Debug + 'static>(values: Vec<T>) -> impl Strategy<Value = Sides<T>> {
+    let some = prop::collection::vec(prop::sample::select(values), 1..3);
+    (0_u8..6, some.clone(), some).prop_map(|(which, any, none)| match which {
+        0 => Sides { any, none },
+        1 => Sides::any(any),
+        2 => Sides::none(none),
+        _ => Sides::default(),
+    })
+}
+
+fn some_texts(values: &[&str]) -> impl Strategy<Value = Sides<TextMatch>> + use<> {
+    sides(values.iter().map(|value| value.parse().unwrap()).collect())
+}
+
+fn some_nets() -> impl Strategy<Value = Sides<IpNet>> {
+    sides(["10.0.0.0/8", "10.0.0.1/32", "fd00::/8", "::/0"].map(|net| net.parse().unwrap()).to_vec())
+}
+
+fn some_ports() -> impl Strategy<Value = Sides<Port>> {
+    sides([80, 81].into_iter().filter_map(Port::new).collect())
+}
+
+fn some_accounts() -> impl Strategy<Value = Sides<(Namespace, ServiceAccount)>> {
+    sides(
+        [("a", "b"), ("c", "d")].map(|(namespace, name)| (namespace.parse().unwrap(), name.parse().unwrap())).to_vec(),
+    )
+}
+
+fn a_source() -> impl Strategy<Value = Source> {
+    let principals = some_texts(&["td/ns/a/sa/b", "td/*", "*/sa/d", "*"]);
+    let identity = (principals, some_texts(&["a", "c", "*"]), some_accounts(), some_texts(&["td", "td*"]));
+    (identity, some_nets(), some_texts(&["*"]), some_nets()).prop_map(|(identity, ip_blocks, request, remote)| {
+        let (principals, namespaces, service_accounts, trust_domains) = identity;
+        let (request_principals, remote_ip_blocks) = (request, remote);
+        Source {
+            principals,
+            request_principals,
+            namespaces,
+            service_accounts,
+            trust_domains,
+            ip_blocks,
+            remote_ip_blocks,
+        }
+    })
+}
+
+fn an_operation() -> impl Strategy<Value = Operation> {
+    (some_ports(), some_texts(&["GET"]), sides(vec![path()])).prop_map(|(ports, methods, paths)| Operation {
+        ports,
+        methods,
+        paths,
+        ..Operation::default()
+    })
+}
+
+fn a_condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        some_nets().prop_map(Condition::SourceIp),
+        some_texts(&["a", "*"]).prop_map(Condition::SourceNamespace),
+        some_texts(&["td/ns/a/sa/b", "*"]).prop_map(Condition::SourcePrincipal),
+        some_accounts().prop_map(Condition::SourceServiceAccount),
+        some_texts(&["td"]).prop_map(Condition::SourceTrustDomain),
+        some_nets().prop_map(Condition::DestinationIp),
+        some_ports().prop_map(Condition::DestinationPort),
+        some_nets().prop_map(Condition::RemoteIp),
+        some_texts(&["x"]).prop_map(|values| Condition::Request { key: "request.headers[x]".into(), values }),
+    ]
+}
+
+/// As the parser leaves them: an entry and a condition ask for something.
+fn a_rule() -> impl Strategy<Value = AuthorizationRule> {
+    let sources = prop::collection::vec(a_source().prop_filter("empty", |one| *one != Source::default()), 0..3);
+    let operations =
+        prop::collection::vec(an_operation().prop_filter("empty", |one| *one != Operation::default()), 0..3);
+    let asks = |one: &Condition| match one {
+        Condition::SourceIp(sides) | Condition::DestinationIp(sides) | Condition::RemoteIp(sides) => !sides.is_empty(),
+        Condition::SourceNamespace(sides) | Condition::SourcePrincipal(sides) | Condition::SourceTrustDomain(sides) => {
+            !sides.is_empty()
+        }
+        Condition::SourceServiceAccount(sides) => !sides.is_empty(),
+        Condition::DestinationPort(sides) => !sides.is_empty(),
+        Condition::Request { key: _, values } => !values.is_empty(),
+    };
+    let conditions = prop::collection::vec(a_condition().prop_filter("empty", asks), 0..2);
+    (sources, operations, conditions).prop_map(|(from, to, when)| rule(from, to, when))
+}
+
+/// A rule read as the reference says, with one answer to everything that is asked of a request.
+struct Reading<'r> {
+    peer: Peer<'r>,
+    destination: Destination,
+    of_requests: bool,
+}
+
+impl Reading<'_> {
+    fn rule(&self, rule: &AuthorizationRule) -> bool {
+        (rule.from.is_empty() || rule.from.iter().any(|one| self.source(one)))
+            && (rule.to.is_empty() || rule.to.iter().any(|one| self.operation(one)))
+            && rule.when.iter().all(|one| self.condition(one))
+    }
+
+    fn unknown<T>(&self, sides: &Sides<T>) -> bool {
+        sides.is_empty() || self.of_requests
+    }
+
+    fn principal(&self, sides: &Sides<TextMatch>) -> bool {
+        let text = self.peer.identity.map(|one| one.to_string().replace("spiffe://", ""));
+        holds(sides, |one| text.as_ref().is_some_and(|text| one.matches(text)))
+    }
+
+    fn namespace(&self, sides: &Sides<TextMatch>) -> bool {
+        holds(sides, |one| self.peer.identity.is_some_and(|peer| one.matches(peer.namespace().as_str())))
+    }
+
+    fn account(&self, sides: &Sides<(Namespace, ServiceAccount)>) -> bool {
+        holds(sides, |(space, name)| {
+            self.peer.identity.is_some_and(|peer| peer.namespace() == space && peer.service_account() == name)
+        })
+    }
+
+    fn domain(&self, sides: &Sides<TextMatch>) -> bool {
+        holds(sides, |one| self.peer.identity.is_some_and(|peer| one.matches(peer.trust_domain().as_str())))
+    }
+
+    fn source(&self, source: &Source) -> bool {
+        self.principal(&source.principals)
+            && self.namespace(&source.namespaces)
+            && self.account(&source.service_accounts)
+            && self.domain(&source.trust_domains)
+            && holds(&source.ip_blocks, |net| net.contains(&self.peer.address))
+            && self.unknown(&source.request_principals)
+            && self.unknown(&source.remote_ip_blocks)
+    }
+
+    fn operation(&self, operation: &Operation) -> bool {
+        holds(&operation.ports, |port| *port == self.destination.port)
+            && self.unknown(&operation.methods)
+            && self.unknown(&operation.paths)
+            && self.unknown(&operation.hosts)
+    }
+
+    fn condition(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::SourceIp(nets) => holds(nets, |net| net.contains(&self.peer.address)),
+            Condition::SourceNamespace(texts) => self.namespace(texts),
+            Condition::SourcePrincipal(texts) => self.principal(texts),
+            Condition::SourceServiceAccount(accounts) => self.account(accounts),
+            Condition::SourceTrustDomain(texts) => self.domain(texts),
+            Condition::DestinationIp(nets) => holds(nets, |net| net.contains(&self.destination.address)),
+            Condition::DestinationPort(ports) => holds(ports, |port| *port == self.destination.port),
+            Condition::RemoteIp(_) | Condition::Request { .. } => self.of_requests,
+        }
+    }
+}
+
+fn holds<T>(sides: &Sides<T>, is: impl Fn(&T) -> bool) -> bool {
+    (sides.any.is_empty() || sides.any.iter().any(&is)) && !sides.none.iter().any(&is)
+}
+
+fn compiled(action: PolicyAction, written: &AuthorizationRule) -> Compiled {
+    let (rules, _) = rules(action, vec![written.clone()]);
+    let source = PolicySource { kind: PolicyKind::Authorization, name: "p".into(), file: None };
+    let name = PolicyName::new("a".parse().unwrap(), "p").unwrap();
+    Compiled::new(Policy { name, scope: PolicyScope::Mesh, action, dry_run: false, rules, rejected: None, source })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #[test]
+    fn an_agent_admits_nothing_that_a_request_could_forbid_and_denies_all_that_one_could(written in a_rule()) {
+        let identities = ["spiffe://td/ns/a/sa/b", "spiffe://td/ns/c/sa/d", "spiffe://other/ns/a/sa/b"];
+        let identities: Vec<SpiffeId> = identities.iter().map(|one| one.parse().unwrap()).collect();
+        let addresses: [IpAddr; 3] = ["10.0.0.1", "10.9.9.9", "fd00::1"].map(|ip| ip.parse().unwrap());
+        let (allow, deny) = (compiled(PolicyAction::Allow, &written), compiled(PolicyAction::Deny, &written));
+        for identity in identities.iter().map(Some).chain([None]) {
+            for (address, port) in addresses.into_iter().flat_map(|ip| [80, 81].map(|port| (ip, Port::new(port).unwrap()))) {
+                let (peer, destination) = (Peer { identity, address }, Destination { address, port });
+                let [never, always] = [false, true].map(|of_requests| Reading { peer, destination, of_requests }.rule(&written));
+                let admits = allow.matching(&peer, &destination).is_some();
+                prop_assert!(never || !admits, "admits {:?} {:?}", peer, destination);
+                prop_assert_eq!(deny.matching(&peer, &destination).is_some(), always, "{:?} {:?}", peer, destination);
+                if allow.policy().rules.len() == 1 {
+                    prop_assert_eq!(admits, always, "a rule about connections alone is enforced as written");
+                }
+            }
+        }
+    }
 }
