@@ -3,6 +3,7 @@
 //! In: a `Mesh` from any source. Out: for a connection a pod makes, a `Plan`; for one that wants in, a `Verdict` whose
 //! `Permit` is the only right to deliver. It never does I/O, and a decision allocates nothing but what its answer holds.
 
+mod explain;
 mod inbound;
 mod mesh;
 mod moves;
@@ -17,6 +18,7 @@ mod table;
 mod testing;
 mod world;
 
+pub use explain::ExplainError;
 pub use inbound::{Inbound, Permit, Source, Verdict};
 pub use mesh::{Delta, Mesh};
 pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};

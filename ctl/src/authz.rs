@@ -1,0 +1,84 @@
+//! `weirctl authz explain`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use weir_authz::{Explanation, Ruling};
+use weir_compile::{PolicyStatus, Settings, compile_with_status};
+use weir_discovery::{Folder, Timing};
+use weir_world::World;
+
+use crate::{
+    cli::{Explain, Output},
+    live,
+};
+
+/// The answer as it is printed, and whether the connection may enter.
+///
+/// # Errors
+/// If the mesh cannot be read, or holds nothing that was asked about.
+pub(crate) fn explain(explain: &Explain) -> Result<(String, bool)> {
+    let answer = match &explain.manifests {
+        Some(folder) => read(explain, folder)?,
+        None => ask(explain)?,
+    };
+    let text = match explain.output {
+        Output::Text => answer.to_string(),
+        Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
+    };
+    Ok((text, answer.verdict == Ruling::Allow))
+}
+
+/// Answers from a folder.
+fn read(explain: &Explain, folder: &Path) -> Result<Explanation> {
+    let settings = Settings {
+        trust_domain: explain.trust_domain.clone(),
+        cluster: "Kubernetes".parse()?,
+        network: "".parse()?,
+        node: None,
+        cluster_domain: explain.cluster_domain.clone(),
+        root_namespace: explain.root_namespace.clone(),
+    };
+    let make = move |objects| compile_with_status(objects, &settings);
+    let ((mesh, statuses), _folder) = Folder::open_as(folder, Timing::default(), make).map_err(|errors| {
+        let lines: Vec<String> = errors.into_iter().map(|error| format!("  {:#}", anyhow::Error::new(error))).collect();
+        anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
+    })?;
+    let mut answer = World::new(mesh).explain(&explain.from, &explain.to)?;
+    annotate(&mut answer, &statuses);
+    shorten(&mut answer, folder)?;
+    Ok(answer)
+}
+
+/// Adds what of the considered policies is not enforced as it was written: no agent can tell.
+fn annotate(answer: &mut Explanation, statuses: &[PolicyStatus]) {
+    for status in statuses {
+        let name = (&status.kind, &status.namespace, &status.name);
+        if answer.policies.iter().any(|one| (&one.kind, &one.namespace, &one.name) == name) && !status.is_as_written() {
+            answer.notes.push(status.to_string());
+        }
+    }
+}
+
+/// Names files as whoever named the folder knows them.
+fn shorten(answer: &mut Explanation, folder: &Path) -> Result<()> {
+    let folder = format!("{}/", std::path::absolute(folder)?.display());
+    let short = |text: &mut String| *text = text.replace(&folder, "");
+    short(&mut answer.reason);
+    answer.notes.iter_mut().for_each(short);
+    answer.dry_run.iter_mut().for_each(|foreseen| short(&mut foreseen.reason));
+    answer.decided_by.iter_mut().filter_map(|policy| policy.file.as_mut()).for_each(short);
+    answer.policies.iter_mut().filter_map(|policy| policy.file.as_mut()).for_each(short);
+    Ok(())
+}
+
+/// Asks the agent.
+fn ask(explain: &Explain) -> Result<Explanation> {
+    let query = [("from", explain.from.to_string()), ("to", explain.to.to_string())];
+    let (status, body) = live::get(&explain.admin, "/debug/authz", &query)
+        .with_context(|| format!("cannot ask the agent at {} (is it the agent of the pod's node?)", explain.admin))?;
+    if status != 200 {
+        bail!("the agent at {} answers {status}: {}", explain.admin, body.trim());
+    }
+    serde_json::from_str(&body).with_context(|| format!("the agent at {} speaks of another version", explain.admin))
+}

@@ -1,0 +1,78 @@
+//! Flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_compile::ClusterDomain;
+use weir_model::{Namespace, TrustDomain};
+use weir_world::{Client, Target};
+
+/// Looks at a mesh, and says why.
+#[derive(Debug, Parser)]
+#[command(name = "weirctl", version)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Who may enter where.
+    #[command(subcommand)]
+    Authz(Authz),
+}
+
+/// About policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Authz {
+    /// Whether a connection may enter a pod, which policy decides by which rule, and what each of the others says. Ends with 0 if it may, with 1 if
+    /// it may not, and with 2 if that cannot be answered.
+    Explain(Explain),
+}
+
+/// A connection, and the mesh it is asked of.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Who connects: NAMESPACE/SERVICE-ACCOUNT, an identity (spiffe://...) or "plaintext"; with @ADDRESS behind it where the address matters.
+    #[arg(long, value_name = "NAMESPACE/ACCOUNT[@ADDRESS]")]
+    pub(crate) from: Client,
+
+    /// The pod it wants into, and the pod's own port.
+    #[arg(long, value_name = "NAMESPACE/POD:PORT")]
+    pub(crate) to: Target,
+
+    /// A folder of manifests to answer from, instead of a live agent. Lines of files are named then.
+    #[arg(long, short = 'f', value_name = "DIR", conflicts_with = "admin")]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// The admin server of the agent on the pod's node.
+    #[arg(long, value_name = "http://HOST:PORT", default_value = "http://localhost:15000")]
+    pub(crate) admin: String,
+
+    /// With a folder: the trust domain of every workload.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN", requires = "manifests")]
+    pub(crate) trust_domain: TrustDomain,
+
+    /// With a folder: the namespace whose policies without a selector cover the whole mesh.
+    #[arg(long, default_value = "istio-system", value_name = "NAME", requires = "manifests")]
+    pub(crate) root_namespace: Namespace,
+
+    /// With a folder: the suffix of service names.
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN", requires = "manifests")]
+    pub(crate) cluster_domain: ClusterDomain,
+
+    /// How the answer is printed.
+    #[arg(long, short = 'o', value_enum, default_value = "text", value_name = "text|json")]
+    pub(crate) output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
