@@ -1,5 +1,8 @@
 //! `/config_dump`: everything the agent knows, for `weirctl` and for people. Names of fields are ztunnel's where it has them.
 
+pub(crate) mod asked;
+mod policy;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -7,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use weir_compile::PolicyStatus;
 use weir_identity::Identities;
 use weir_model::{Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Tunnel, Workload, WorkloadKind};
 use weir_world::World;
@@ -27,14 +31,15 @@ struct Config {
     rejected_at: Option<String>,
     errors: Vec<String>,
     ignored: Vec<String>,
+    statuses: Vec<PolicyStatus>,
 }
 
 impl ConfigState {
     /// A configuration is in force.
-    pub(crate) fn accepted(&self, at: String, ignored: Vec<String>) {
+    pub(crate) fn accepted(&self, at: String, ignored: Vec<String>, statuses: &[PolicyStatus]) {
         let mut config = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = config.generation + 1;
-        *config = Config { generation, loaded_at: at, ignored, ..Config::default() };
+        *config = Config { generation, loaded_at: at, ignored, statuses: statuses.to_vec(), ..Config::default() };
     }
 
     /// A configuration was refused; the one before stays in force.
@@ -42,6 +47,11 @@ impl ConfigState {
         let mut config = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         config.rejected_at = Some(at);
         config.errors = errors;
+    }
+
+    fn policy_statuses(&self) -> Value {
+        let config = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        config.statuses.iter().map(|status| json!(status)).collect()
     }
 
     fn dump(&self) -> Value {
@@ -83,10 +93,11 @@ impl Sources {
             "node": self.node,
             "config": self.config.dump(),
             "control": self.control.as_ref().map(ControlState::dump),
-            "pods": self.states.all().iter().map(|(uid, state)| pod(uid, state)).collect::<Vec<_>>(),
+            "pods": self.states.all().iter().map(|(uid, state)| pod(uid, state, &policies_over(&world, uid))).collect::<Vec<_>>(),
             "workloads": workloads.iter().map(workload).collect::<Vec<_>>(),
             "services": world.services().map(|s| service(s, behind.get(&s.name))).collect::<Vec<_>>(),
-            "policies": world.policies().map(|p| json!({ "name": p.name.name(), "namespace": p.name.namespace.as_str(), "scope": format!("{:?}", p.scope) })).collect::<Vec<_>>(),
+            "policies": world.policies().map(policy::policy).collect::<Vec<_>>(),
+            "policyStatus": self.config.policy_statuses(),
             "certificates": self.certificates(),
         })
     }
@@ -110,16 +121,23 @@ impl Sources {
     }
 }
 
-fn pod(uid: &str, state: &PodState) -> Value {
+fn pod(uid: &str, state: &PodState, policies: &[String]) -> Value {
     match state {
         PodState::Enrolled { cookie, netns, .. } => {
-            json!({ "uid": uid, "state": "Enrolled", "netns": netns.display().to_string(), "netnsCookie": cookie })
+            let netns = netns.display().to_string();
+            json!({ "uid": uid, "state": "Enrolled", "netns": netns, "netnsCookie": cookie, "policies": policies })
         }
         PodState::Failing(reason) => json!({ "uid": uid, "state": "Failing", "reason": reason }),
         PodState::Leaving(connections) => json!({ "uid": uid, "state": "Leaving", "connections": connections }),
         PodState::NotSent => json!({ "uid": uid, "state": "NotEnrolled", "reason": "NotSentByZds" }),
         PodState::Outside { why, .. } => json!({ "uid": uid, "state": "NotEnrolled", "reason": format!("{why:?}") }),
     }
+}
+
+/// The names of the policies that cover a pod.
+fn policies_over(world: &World, uid: &str) -> Vec<String> {
+    let Some(workload) = uid.parse().ok().and_then(|uid| world.workload(&uid)) else { return Vec::new() };
+    world.policies().filter(|policy| policy::covers(policy, &workload)).map(|policy| policy.name.to_string()).collect()
 }
 
 fn workload(w: &Workload) -> Value {

@@ -80,8 +80,10 @@ fn shared(folder: &std::path::Path) -> Shared {
     let ca = DevelopmentCa::open(folder, &"cluster.local".parse().unwrap()).unwrap();
     Shared {
         world: Arc::new(ArcSwap::default()),
+        changed: tokio::sync::watch::Sender::new(()),
         identities: Arc::new(Identities::new(Arc::new(ca))),
         metrics: Arc::new(Metrics::new("agent", "test").with_process()),
+        shadows: Arc::default(),
         demands: None,
     }
 }

@@ -32,14 +32,17 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<u64>) {
         if !meta.is_dir() {
             continue;
         }
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("kubepods") || name.starts_with("kubelet-kubepods") {
+        if holds_pods(&entry.file_name().to_string_lossy()) {
             found.push(meta.ino());
         } else if depth > 1 {
             search(&entry.path(), depth - 1, found);
         }
     }
+}
+
+/// `kubepods`, or with systemd `kubepods.slice`; below a `--cgroup-root` of the kubelet systemd puts that one's name before.
+fn holds_pods(name: &str) -> bool {
+    name.starts_with("kubepods") || name.ends_with("-kubepods") || name.ends_with("-kubepods.slice")
 }
 
 fn mounted_cgroup2() -> Option<PathBuf> {
@@ -64,5 +67,20 @@ mod tests {
         fs::create_dir_all(deep.join("kubelet-kubepods-pod1.slice")).unwrap();
         let id = fs::metadata(&deep).unwrap().ino();
         assert_eq!(exemption(Some(root.path()), &[7]), HostExemption::NotInPods(vec![id]));
+    }
+
+    #[test]
+    fn what_holds_pods_is_known_by_its_name() {
+        for (name, holds) in [
+            ("kubepods", true),
+            ("kubepods.slice", true),
+            ("kubelet-kubepods.slice", true),
+            ("own-kubepods.slice", true),
+            ("kubelet.slice", false),
+            ("system.slice", false),
+            ("kubelet.service", false),
+        ] {
+            assert_eq!(holds_pods(name), holds, "{name}");
+        }
     }
 }

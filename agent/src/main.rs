@@ -23,7 +23,10 @@ mod proc;
 mod report;
 mod routed;
 mod run;
+mod shadow;
 mod source;
+#[cfg(test)]
+mod testing;
 mod worker;
 mod zds;
 

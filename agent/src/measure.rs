@@ -75,6 +75,20 @@ pub(crate) fn collect(shared: &Shared, access: Option<AccessLog>, decisions: Dec
     metrics.collect("weir_certificate_failures", "Certificates that could not be issued", Kind::Counter, move || {
         one(identities.failed())
     });
+    let shadows = shared.shadows.clone();
+    metrics.collect(
+        "weir_policy_audit",
+        "Connections that a policy with action AUDIT matched",
+        Kind::Counter,
+        move || shadows.audits(),
+    );
+    let shadows = shared.shadows.clone();
+    metrics.collect(
+        "weir_policy_dry_run",
+        "What would have become of connections if policies that are tried out (dry run) were in force, by the policy that decided",
+        Kind::Counter,
+        move || shadows.dry_runs(),
+    );
     metrics.collect(
         "weir_cni_repairs",
         "How often the CNI plugin was put back into the chain that somebody took it out of",

@@ -16,6 +16,7 @@ use weir_telemetry::{
     AccessEntry, AccessEvent, AccessLog, AccessParty, Direction, Metrics, Reporter, SecurityPolicy, TcpLabels,
     TcpSeries,
 };
+use weir_world::Refusal;
 
 /// Series a worker remembers before it starts anew: pairs of workloads it saw talk.
 const REMEMBERED: usize = 4_096;
@@ -205,6 +206,13 @@ impl Flow {
     /// The end, and what broke it if it broke.
     pub(crate) fn ended(mut self, error: Option<&str>) {
         self.finish(error);
+    }
+
+    /// The end that a change of policy brought. Its flag is that of a connection which may not come in; what it moved is counted
+    /// without.
+    pub(crate) fn forbidden(mut self, why: &Refusal) {
+        self.series = self.observer.series(&self.subject, why.response_flag());
+        self.finish(Some(&format!("closed by a change of policy: {why}")));
     }
 
     fn finish(&mut self, error: Option<&str>) {

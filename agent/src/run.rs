@@ -15,7 +15,6 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
-use weir_discovery::FolderSource;
 use weir_ebpf_loader::Redirect;
 use weir_identity::{DevelopmentCa, Identities, Issuer};
 use weir_issuance::RemoteCa;
@@ -26,7 +25,7 @@ use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
-    admin::{ConfigState, Sources},
+    admin::{ConfigState, Sources, asked},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
     control::ControlState,
@@ -39,7 +38,7 @@ use crate::{
     proc::Look,
     report,
     routed::Routed,
-    source::{Change, Control, Source, follow_roots},
+    source::{Change, Control, Manifests, Source, follow_roots},
     worker::{self, Order, Shared},
     zds,
 };
@@ -101,8 +100,10 @@ impl Agent {
         .context("the kernel programs cannot be started")?;
         let shared = Shared {
             world: Arc::new(ArcSwap::new(world.clone().unwrap_or_default())),
+            changed: watch::Sender::new(()),
             identities: Arc::new(Identities::new(issuer)),
             metrics: Arc::new(Metrics::new("agent", env!("CARGO_PKG_VERSION")).with_process()),
+            shadows: Arc::default(),
             demands,
         };
         let access = match arguments.access_log {
@@ -190,7 +191,10 @@ impl Agent {
                     self.reconcile().await;
                     self.decisions.update(self.enroller.redirect());
                 }
-                _ = forget.tick() => self.shared.metrics.forget_idle(),
+                _ = forget.tick() => {
+                    self.shared.metrics.forget_idle();
+                    self.shared.shadows.forget(&self.shared.world.load());
+                }
             }
         }
         Ok(())
@@ -198,7 +202,7 @@ impl Agent {
 
     fn accept(&mut self, world: Arc<World>) {
         self.knows = true;
-        self.shared.world.store(world.clone());
+        self.shared.publish(world.clone());
         if let Some(demands) = &self.shared.demands {
             demands.told(&world);
         }
@@ -206,8 +210,12 @@ impl Agent {
         for line in &ignored {
             tracing::warn!("without effect: {line}");
         }
+        let statuses = self.source.statuses();
+        for status in statuses.iter().filter(|status| !status.is_as_written()) {
+            tracing::warn!("not enforced as it was written: {status}");
+        }
         let now = SystemTime::now();
-        self.config.accepted(timestamp(now), ignored);
+        self.config.accepted(timestamp(now), ignored, statuses);
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.shared.metrics.config_generation.inc();
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -231,17 +239,27 @@ impl Agent {
     }
 
     /// Stops: nothing new, what is open may end, then the last words. Programs and pins stay, so that pods do not fall back
-    /// to plaintext; another agent takes them over.
-    async fn end(self) -> anyhow::Result<()> {
+    /// to plaintext; another agent takes them over. Until the last connection has ended, policies are followed.
+    async fn end(mut self) -> anyhow::Result<()> {
         tracing::info!(drain = ?self.drain, "stopping: open connections may end, new ones are refused or another agent's");
         let by = Instant::now() + self.drain;
         for worker in &self.workers {
             // A worker that is gone has nothing to drain.
             drop(worker.orders.send(Order::Drain { by }).await);
         }
-        let workers = self.workers;
+        let workers = std::mem::take(&mut self.workers);
         let joined = tokio::task::spawn_blocking(move || workers.into_iter().all(|w| w.thread.join().is_ok()));
-        let all_well = tokio::time::timeout_at(by + LAST_WORDS, joined).await;
+        let joined = tokio::time::timeout_at(by + LAST_WORDS, joined);
+        tokio::pin!(joined);
+        let all_well = loop {
+            tokio::select! {
+                all_well = &mut joined => break all_well,
+                change = self.source.next() => match change {
+                    Change::World(world) => self.accept(world),
+                    Change::Rejected(errors) => self.reject(errors),
+                },
+            }
+        };
         self.stop.send_replace(true);
         if let Some(access) = &self.access {
             access.close(LAST_WORDS);
@@ -284,7 +302,7 @@ impl Origin {
     ) -> anyhow::Result<Self> {
         match (&arguments.manifests, &arguments.ca_dir, &arguments.control) {
             (Some(manifests), Some(ca_dir), _) => {
-                let (world, source) = FolderSource::open(manifests, settings).map_err(|errors| {
+                let (world, source) = Manifests::open(manifests, settings).map_err(|errors| {
                     let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
                     anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
                 })?;
@@ -351,8 +369,10 @@ async fn serve(
     let quit = stop.clone();
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
+    let world = shared.world.clone();
     let admin = Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(move || dump.dump()))],
+        questions: vec![("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query)))],
         logging,
         filtered: Box::new(move |filter| {
             if let Some(access) = &access {

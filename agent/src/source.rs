@@ -12,7 +12,8 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::time::{MissedTickBehavior, interval};
-use weir_discovery::{FolderSource, Update};
+use weir_compile::{PolicyStatus, Settings, compile_with_status};
+use weir_discovery::{Folder, SourceError, Timing, Update};
 use weir_identity::Identities;
 use weir_manifest::Ignored;
 use weir_model::NodeName;
@@ -41,7 +42,7 @@ pub(crate) enum Change {
 /// Where the mesh comes from.
 pub(crate) enum Source {
     /// A folder.
-    Folder(Box<FolderSource>),
+    Folder(Box<Manifests>),
     /// A control plane.
     Control(Box<Control>),
 }
@@ -51,8 +52,8 @@ impl Source {
     pub(crate) async fn next(&mut self) -> Change {
         match self {
             Self::Folder(folder) => match folder.next().await {
-                Update::World(world) => Change::World(world),
-                Update::Rejected(errors) => Change::Rejected(errors.iter().map(|error| chain(error)).collect()),
+                Ok(world) => Change::World(world),
+                Err(errors) => Change::Rejected(errors.iter().map(|error| chain(error)).collect()),
             },
             Self::Control(control) => control.next().await,
         }
@@ -61,8 +62,53 @@ impl Source {
     /// What it holds that has no effect here.
     pub(crate) fn ignored(&self) -> &[Ignored] {
         match self {
-            Self::Folder(folder) => folder.ignored(),
+            Self::Folder(manifests) => manifests.folder.ignored(),
             Self::Control(_) => &[],
+        }
+    }
+
+    /// What became of its policies. A control plane says that itself.
+    pub(crate) fn statuses(&self) -> &[PolicyStatus] {
+        match self {
+            Self::Folder(manifests) => &manifests.statuses,
+            Self::Control(_) => &[],
+        }
+    }
+}
+
+/// What is made of a folder's objects.
+struct Compiled {
+    world: Arc<World>,
+    statuses: Vec<PolicyStatus>,
+}
+
+/// A folder of manifests, followed, and what became of the policies in it.
+pub(crate) struct Manifests {
+    folder: Folder<Compiled>,
+    statuses: Vec<PolicyStatus>,
+}
+
+impl Manifests {
+    /// Reads the folder and begins to watch it. Blocks while it reads.
+    ///
+    /// # Errors
+    /// Everything that keeps the folder's contents from being taken.
+    pub(crate) fn open(folder: &Path, settings: Settings) -> Result<(Arc<World>, Self), Vec<SourceError>> {
+        let (Compiled { world, statuses }, folder) = Folder::open_as(folder, Timing::default(), move |objects| {
+            let (mesh, statuses) = compile_with_status(objects, &settings);
+            Compiled { world: Arc::new(World::new(mesh)), statuses }
+        })?;
+        Ok((world, Self { folder, statuses }))
+    }
+
+    /// The next world, or why what the folder holds is not taken. May be cancelled at any point without losing one.
+    async fn next(&mut self) -> Result<Arc<World>, Vec<SourceError>> {
+        match self.folder.next().await {
+            Update::World(Compiled { world, statuses }) => {
+                self.statuses = statuses;
+                Ok(world)
+            }
+            Update::Rejected(errors) => Err(errors),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Worker threads: each has its own runtime, its own listeners, its own pool of tunnels. Between them nothing is locked.
 
+mod admitted;
 mod inbound;
 mod outbound;
 
@@ -28,11 +29,13 @@ use weir_net::{Acceptor, Listener, Stream};
 use weir_telemetry::{AccessLog, Metrics};
 use weir_world::World;
 
+use self::admitted::Admitted;
 use crate::{
     demand::Demands,
     listeners::Listeners,
     observe::Observer,
     pod::{Connection, Pod, Stage},
+    shadow::Shadows,
 };
 
 /// Orders that may wait for a worker.
@@ -53,10 +56,22 @@ const STACK: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) world: Arc<ArcSwap<World>>,
+    /// Told of each world after it is in force.
+    pub(crate) changed: watch::Sender<()>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What policies that decide nothing would have.
+    pub(crate) shadows: Arc<Shadows>,
     /// Where the control plane tells only what it is asked.
     pub(crate) demands: Option<Arc<Demands>>,
+}
+
+impl Shared {
+    /// Puts a world in force. Workers hold what is open against its policies at once.
+    pub(crate) fn publish(&self, world: Arc<World>) {
+        self.world.store(world);
+        self.changed.send_replace(());
+    }
 }
 
 /// An order to a worker.
@@ -106,6 +121,8 @@ pub(crate) struct Worker {
     live: Cell<usize>,
     /// Those that are relayed, to be cut when their pod is gone.
     relays: RefCell<Slab<(Arc<Pod>, AbortHandle)>>,
+    /// Those into pods, to be ended when a policy forbids them.
+    admitted: Rc<Admitted>,
     /// Accepted tunnels, to be told when a pod leaves or the agent stops.
     closers: RefCell<Vec<(Arc<Pod>, Closer)>>,
     /// What the last workload asked about says of itself.
@@ -116,6 +133,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(shared: Shared, origins: Origins, access: Option<AccessLog>) -> Self {
         let observer = Rc::new(Observer::new(shared.metrics.clone(), access));
+        let admitted = Rc::new(Admitted::new(shared.world.clone()));
         Self {
             shared,
             origins,
@@ -126,6 +144,7 @@ impl Worker {
             rng: RefCell::new(SmallRng::from_os_rng()),
             live: Cell::new(0),
             relays: RefCell::new(Slab::new()),
+            admitted,
             closers: RefCell::new(Vec::new()),
             baggage: RefCell::new(None),
             draining: watch::Sender::new(false),
@@ -137,6 +156,12 @@ impl Worker {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = self.shared.world.load_full();
         let mut reported = 0;
+        let (admitted, mut changed) = (self.admitted.clone(), self.shared.changed.subscribe());
+        spawn_local(async move {
+            while changed.changed().await.is_ok() {
+                admitted.enforce().await;
+            }
+        });
         loop {
             tokio::select! {
                 order = orders.recv() => match order {

@@ -306,6 +306,7 @@ async fn serve_people(
     let quit = stop.clone();
     let admin = Routes::Admin(Arc::new(Admin {
         pages,
+        questions: Vec::new(),
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

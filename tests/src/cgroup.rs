@@ -11,7 +11,11 @@ use crate::wait::eventually;
 
 /// The cgroup of a pod, as a kubelet with `--cgroup-root` and the systemd driver makes it.
 #[derive(Debug)]
-pub struct Cgroup(Vec<PathBuf>);
+pub struct Cgroup {
+    /// The container's.
+    at: PathBuf,
+    made: Vec<PathBuf>,
+}
 
 impl Cgroup {
     /// Makes it.
@@ -27,7 +31,7 @@ impl Cgroup {
         });
         let mut at = root.context("a cgroup v2 tree")?;
         let (root, uid) = (topology.prefix().replace('-', ""), uid.replace('-', "_"));
-        let mut made = Self(Vec::new());
+        let mut made = Vec::new();
         for name in [
             format!("{root}.slice"),
             format!("{root}-kubepods.slice"),
@@ -37,13 +41,19 @@ impl Cgroup {
         ] {
             at.push(name);
             match fs::create_dir(&at) {
-                Ok(()) => made.0.push(at.clone()),
+                Ok(()) => made.push(at.clone()),
                 // Another pod's, which must outlive this one.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).with_context(|| at.display().to_string()),
             }
         }
-        Ok(made)
+        Ok(Self { at, made })
+    }
+
+    /// The file that takes processes in, each by its id.
+    #[must_use]
+    pub fn procs(&self) -> PathBuf {
+        self.at.join("cgroup.procs")
     }
 
     /// Moves a process into it.
@@ -51,14 +61,13 @@ impl Cgroup {
     /// # Errors
     /// When the kernel refuses.
     pub fn take(&self, process: &Process) -> anyhow::Result<()> {
-        let last = self.0.last().context("a cgroup")?;
-        Ok(fs::write(last.join("cgroup.procs"), process.pid().to_string())?)
+        Ok(fs::write(self.procs(), process.pid().to_string())?)
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for path in self.0.iter().rev() {
+        for path in self.made.iter().rev() {
             // A process that was just killed may still be in it.
             let removed = eventually("the cgroup is empty", || Ok(fs::remove_dir(path).map(|()| true)?));
             if let Err(error) = removed {

@@ -20,15 +20,17 @@ use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
 use weir_telemetry::Direction;
 use weir_wire::head::Authority;
-use weir_world::{Inbound, Permit, Source, Verdict};
+use weir_world::{Inbound, Permit, Refusal, Source, Verdict};
 
 use super::{
     Worker,
+    admitted::{Entered, Who},
     outbound::{broken, broken_socket, causes},
 };
 use crate::{
     observe::{Party, Subject},
     pod::{MARK, Pod},
+    shadow::Decided,
 };
 
 /// How long TCP to the application may take.
@@ -61,13 +63,55 @@ impl Handshakes {
     }
 }
 
-/// Who asks, over one tunnel connection.
+/// Who asks, over one connection.
 struct Peer {
     worker: Rc<Worker>,
     pod: Arc<Pod>,
-    identity: SpiffeId,
-    client: SocketAddr,
+    who: Rc<Who>,
     connected: SocketAddr,
+}
+
+impl Peer {
+    /// Who it proved to be.
+    fn identity(&self) -> Option<&SpiffeId> {
+        match &self.who.source {
+            Source::Mesh(identity) => Some(identity),
+            Source::Plaintext => None,
+        }
+    }
+
+    /// Whether it may go there. What policies that decide nothing say is noted.
+    fn ask(&self, entered: &Entered, target: SocketAddr) -> Verdict {
+        let Self { worker, pod, who, connected } = self;
+        let inbound = Inbound {
+            source: who.source.clone(),
+            client: who.client,
+            tcp_destination: *connected,
+            target,
+            own_ports: pod.own_ports(),
+        };
+        let world = entered.world();
+        let verdict = world.inbound(&pod.uid, &inbound);
+        if matches!(verdict, Verdict::Admit(_) | Verdict::Refuse(Refusal::Policy { .. }))
+            && let Some(policies) = world.policies_of(&pod.uid).filter(|policies| policies.has_shadows())
+        {
+            let decided = Decided { pod: &pod.uid, identity: self.identity(), client: who.client, target };
+            worker.shared.shadows.look(&policies, &decided, Instant::now());
+        }
+        verdict
+    }
+
+    fn enter(&self, target: SocketAddr) -> Entered {
+        self.worker.admitted.enter(&self.pod.uid, self.who.clone(), target)
+    }
+}
+
+/// Why an admitted connection is not delivered.
+struct Undelivered {
+    flag: ResponseFlag,
+    /// The status of an answer to a CONNECT.
+    status: u16,
+    reason: String,
 }
 
 /// Serves one tunnel connection to its end. `handshaking` is dropped when the handshake is over.
@@ -113,7 +157,8 @@ async fn admit_peer(
         .await
         .map_err(|error| causes(&error))?;
     let identity = weir_identity::peer_identity(established.peer_certificates()).map_err(|error| causes(&error))?;
-    let peer = Peer { worker: worker.clone(), pod: pod.clone(), identity, client, connected };
+    let who = Rc::new(Who { source: Source::Mesh(identity), client });
+    let peer = Peer { worker: worker.clone(), pod: pod.clone(), who, connected };
     Ok((peer, established))
 }
 
@@ -125,28 +170,20 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     let request = match incoming.request() {
         Ok(request) => request,
         Err(error) => {
-            tracing::warn!(pod = %pod.uid, peer = %peer.client, identity = %peer.identity, reason = %causes(&error), "HBONE request refused");
+            tracing::warn!(pod = %pod.uid, peer = %peer.who.client, identity = peer.identity().map(tracing::field::display), reason = %causes(&error), "HBONE request refused");
             return incoming.refuse(400);
         }
     };
     let Authority::Address(target) = request.authority else {
-        tracing::warn!(pod = %pod.uid, peer = %peer.client, identity = %peer.identity, authority = %request.authority,
+        tracing::warn!(pod = %pod.uid, peer = %peer.who.client, identity = peer.identity().map(tracing::field::display), authority = %request.authority,
             "HBONE request refused: this node serves addresses, not host names");
         return incoming.refuse(503);
     };
-    let inbound = Inbound {
-        source: Source::Mesh(peer.identity.clone()),
-        client: peer.client,
-        tcp_destination: peer.connected,
-        target,
-        own_ports: pod.own_ports(),
-    };
-    let verdict = worker.shared.world.load().inbound(&pod.uid, &inbound);
-    let permit = match verdict {
+    let mut entered = peer.enter(target);
+    let permit = match peer.ask(&entered, target) {
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
-            let subject = refused(worker, pod, target, peer.client, Some(peer.identity.clone()));
-            worker.observer.failed(&subject, refusal.response_flag(), since, &refusal.to_string());
+            worker.observer.failed(&refused(&peer, target), refusal.response_flag(), since, &refusal.to_string());
             return incoming.refuse(refusal.http_status());
         }
     };
@@ -154,7 +191,7 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     subject.service = request.host.and_then(|host| claimed_service(worker, host, &permit));
     let baggage = worker.baggage(permit.destination());
     let delivered = tokio::select! {
-        delivered = deliver(pod, permit) => delivered,
+        delivered = deliver(pod, permit, &mut entered) => delivered,
         () = incoming.withdrawn() => {
             return worker.observer.failed(&subject, ResponseFlag::Connect, since, "taken back by the peer");
         }
@@ -164,14 +201,17 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
             let tunnel = incoming.accept(Some(&baggage));
             let flow = worker.observer.opened(subject, since);
             worker.relay(pod, counted, async move {
-                let ended = tunnel.relay(app, &flow).await;
-                flow.ended(broken(&ended).as_deref());
+                // What is forbidden moves no byte more.
+                tokio::select! {
+                    biased;
+                    why = entered.forbidden() => flow.forbidden(&why),
+                    ended = tunnel.relay(app, &flow) => flow.ended(broken(&ended).as_deref()),
+                }
             });
         }
-        Err(error) => {
-            let reason = format!("connection to the application at {target}: {error}");
-            worker.observer.failed(&subject, ResponseFlag::Connect, since, &reason);
-            incoming.refuse(503);
+        Err(undelivered) => {
+            worker.observer.failed(&subject, undelivered.flag, since, &undelivered.reason);
+            incoming.refuse(undelivered.status);
         }
     }
 }
@@ -184,41 +224,64 @@ pub(super) async fn plaintext(worker: Rc<Worker>, pod: Arc<Pod>, client: Stream,
         Ok(target) => target,
         Err(_gone) => return,
     };
-    let own_ports = pod.own_ports();
-    let inbound = Inbound { source: Source::Plaintext, client: peer, tcp_destination: target, target, own_ports };
-    let verdict = worker.shared.world.load().inbound(&pod.uid, &inbound);
-    let permit = match verdict {
+    let who = Rc::new(Who { source: Source::Plaintext, client: peer });
+    let peer = Peer { worker: worker.clone(), pod: pod.clone(), who, connected: target };
+    let mut entered = peer.enter(target);
+    let permit = match peer.ask(&entered, target) {
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
-            let subject = refused(&worker, &pod, target, peer, None);
-            worker.observer.failed(&subject, refusal.response_flag(), since, &refusal.to_string());
+            worker.observer.failed(&refused(&peer, target), refusal.response_flag(), since, &refusal.to_string());
             return client.reset_on_close();
         }
     };
     let subject = subject(&pod, &permit);
-    match deliver(&pod, permit).await {
+    match deliver(&pod, permit, &mut entered).await {
         Ok(server) => {
+            // The relay may be forbidden before its first turn.
+            client.reset_on_close();
             let flow = worker.observer.opened(subject, since);
             worker.relay(&pod, counted, async move {
-                let ended = weir_net::relay(client, server, |there, back| flow.moved(there, back)).await;
-                flow.ended(ended.err().map(|b| broken_socket(&b)).as_deref());
+                tokio::select! {
+                    biased;
+                    why = entered.forbidden() => flow.forbidden(&why),
+                    ended = weir_net::relay(client, server, |there, back| flow.moved(there, back)) => {
+                        flow.ended(ended.err().map(|b| broken_socket(&b)).as_deref());
+                    }
+                }
             });
         }
-        Err(error) => {
-            let reason = format!("connection to the application at {target}: {error}");
-            worker.observer.failed(&subject, ResponseFlag::Connect, since, &reason);
+        Err(undelivered) => {
+            worker.observer.failed(&subject, undelivered.flag, since, &undelivered.reason);
             client.reset_on_close();
         }
     }
 }
 
-/// Connects to the application from inside the pod, with the client's own address. Only a permit gets here.
-async fn deliver(pod: &Arc<Pod>, permit: Permit) -> io::Result<Stream> {
+/// Connects to the application from inside the pod, with the client's own address. Only a permit gets here, and a policy that
+/// forbids the connection meanwhile ends it. Until a relay says otherwise, the application learns of an end by a reset.
+async fn deliver(pod: &Arc<Pod>, permit: Permit, entered: &mut Entered) -> Result<Stream, Undelivered> {
     let (client, target) = (permit.client().ip(), permit.target());
     // A pod that calls itself by its service: the address is its own, nothing is carried.
     let source = if client == target.ip() { From::Own(client) } else { From::Client { ip: client, mark: MARK } };
-    let connecting = weir_net::connect(&pod.netns, target, source, None);
-    timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let connecting = timeout(CONNECT, weir_net::connect(&pod.netns, target, source, None));
+    let connected = tokio::select! {
+        biased;
+        why = entered.forbidden() => {
+            let (flag, status) = (why.response_flag(), why.http_status());
+            return Err(Undelivered { flag, status, reason: why.to_string() });
+        }
+        connected = connecting => connected.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into())),
+    };
+    match connected {
+        Ok(app) => {
+            app.reset_on_close();
+            Ok(app)
+        }
+        Err(error) => {
+            let reason = format!("connection to the application at {target}: {error}");
+            Err(Undelivered { flag: ResponseFlag::Connect, status: 503, reason })
+        }
+    }
 }
 
 /// The service the peer says its client asked for, if this workload is behind it. Only metrics and logs read it.
@@ -248,12 +311,14 @@ fn subject(pod: &Pod, permit: &Permit) -> Subject {
     }
 }
 
-fn refused(worker: &Worker, pod: &Pod, target: SocketAddr, client: SocketAddr, identity: Option<SpiffeId>) -> Subject {
+fn refused(peer: &Peer, target: SocketAddr) -> Subject {
+    let Peer { worker, pod, who, .. } = peer;
+    let identity = peer.identity().cloned();
     let workload = worker.shared.world.load().workload(&pod.uid);
     Subject {
         direction: Direction::Inbound,
         tunnel: identity.is_some().then_some(target),
-        source: Party { address: client, workload: None, identity },
+        source: Party { address: who.client, workload: None, identity },
         destination: Party { address: target, workload, identity: Some(pod.identity.clone()) },
         service: None,
     }

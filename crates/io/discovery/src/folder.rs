@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
 use weir_compile::{Settings, compile};
 use weir_manifest::{FileName, Ignored, Objects, parse};
 use weir_world::World;
@@ -58,8 +61,15 @@ pub struct Folder<T> {
     /// Of what was last delivered, taken or not.
     hash: u64,
     ignored: Vec<Ignored>,
-    /// Whether there was a change that was not read yet. Kept here so that `next` can be cancelled.
+    /// Whether there was a change that was not read yet. Kept here so that `next` can be cancelled, as what follows: somebody who
+    /// cancels it again and again must not wait for ever.
     changed: bool,
+    /// When the folder is read without any sign of change.
+    look_at: Option<Instant>,
+    /// When the wait for quiet ends that has begun.
+    quiet_by: Option<Instant>,
+    /// The reading under way.
+    reading: Option<JoinHandle<Option<Loaded<T>>>>,
 }
 
 /// A folder's contents, made into what they mean.
@@ -108,7 +118,21 @@ impl<T: Send + 'static> Folder<T> {
         watch.arm(&folder);
         let loaded = interpret(snapshot::read(&folder), &make);
         let (made, ignored) = loaded.outcome?;
-        Ok((made, Self { folder, make, timing, watch, hash: loaded.hash, ignored, changed: false }))
+        Ok((
+            made,
+            Self {
+                folder,
+                make,
+                timing,
+                watch,
+                hash: loaded.hash,
+                ignored,
+                changed: false,
+                look_at: None,
+                quiet_by: None,
+                reading: None,
+            },
+        ))
     }
 
     /// What the last good manifests hold that has no effect here.
@@ -120,12 +144,14 @@ impl<T: Send + 'static> Folder<T> {
     pub async fn next(&mut self) -> Update<T> {
         loop {
             if !self.changed {
-                let sign = timeout(self.timing.poll, self.watch.changed()).await;
+                let look = *self.look_at.get_or_insert_with(|| Instant::now() + self.timing.poll);
+                let sign = timeout_at(look, self.watch.changed()).await;
                 self.changed = true;
+                self.look_at = None;
                 if sign.is_ok() {
                     self.settle().await;
                 }
-            } else {
+            } else if self.reading.is_none() {
                 self.settle().await;
             }
             let update = self.reload().await;
@@ -137,29 +163,39 @@ impl<T: Send + 'static> Folder<T> {
     }
 
     /// Until the folder has been quiet for a while and nobody is writing.
-    async fn settle(&self) {
-        let deadline = Instant::now() + self.timing.patience;
+    async fn settle(&mut self) {
+        let deadline = *self.quiet_by.get_or_insert_with(|| Instant::now() + self.timing.patience);
         let (mut before, _) = self.watch.state();
-        while Instant::now() < deadline {
+        loop {
+            if Instant::now() >= deadline {
+                self.watch.forget_writers();
+                break;
+            }
             sleep(self.timing.settle).await;
             let (now, writing) = self.watch.state();
             if now == before && !writing {
-                return;
+                break;
             }
             before = now;
         }
-        self.watch.forget_writers();
+        self.quiet_by = None;
     }
 
     /// Reads the folder; nothing when it holds what it held.
     async fn reload(&mut self) -> Option<Update<T>> {
-        self.watch.arm(&self.folder);
-        let (folder, make, before) = (self.folder.clone(), self.make.clone(), self.hash);
-        let reading = tokio::task::spawn_blocking(move || {
-            let snapshot = snapshot::read(&folder);
-            (snapshot.hash != before).then(|| interpret(snapshot, &make))
+        let (watch, folder) = (&mut self.watch, &self.folder);
+        let (make, before) = (&self.make, self.hash);
+        let reading = self.reading.get_or_insert_with(|| {
+            watch.arm(folder);
+            let (folder, make) = (folder.clone(), make.clone());
+            tokio::task::spawn_blocking(move || {
+                let snapshot = snapshot::read(&folder);
+                (snapshot.hash != before).then(|| interpret(snapshot, &make))
+            })
         });
-        let Ok(loaded) = reading.await else {
+        let loaded = reading.await;
+        self.reading = None;
+        let Ok(loaded) = loaded else {
             return Some(Update::Rejected(vec![SourceError::Abandoned { folder: self.folder.clone() }]));
         };
         let loaded = loaded?;

@@ -24,6 +24,6 @@ pub use logging::{LogFormat, LogHandle, init};
 pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 pub use readiness::{Readiness, Unready};
-pub use routes::{Admin, Page, Routes};
+pub use routes::{Admin, Page, Query, Question, Routes};
 pub use server::{AdminPort, bind, bind_loopback, everywhere, serve};
 pub use traffic::{Reporter, SecurityPolicy, TcpLabels, TcpSeries};

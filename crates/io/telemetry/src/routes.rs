@@ -1,6 +1,6 @@
 //! What the servers answer. Paths and methods as ztunnel has them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use http_body_util::Full;
 use hyper::{
@@ -31,10 +31,15 @@ pub enum Routes {
 /// A page of JSON, made when it is asked for.
 pub type Page = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
+/// A page of JSON that answers what its query asks, or says what is wrong with that.
+pub type Question = Box<dyn Fn(&Query) -> Result<serde_json::Value, String> + Send + Sync>;
+
 /// What the admin server shows and does.
 pub struct Admin {
     /// What the program knows, each page by its path; no keys.
     pub pages: Vec<(&'static str, Page)>,
+    /// What it can be asked, each by its path.
+    pub questions: Vec<(&'static str, Question)>,
     /// The log filter.
     pub logging: LogHandle,
     /// Told of each new filter, once it is in force.
@@ -74,11 +79,13 @@ impl Admin {
     fn answer(&self, request: &Parts) -> Answer {
         let path = request.uri.path();
         if let Some((_, page)) = self.pages.iter().find(|(at, _)| *at == path) {
-            return get(request, || {
-                serde_json::to_string_pretty(&page()).map_or_else(
-                    |error| answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-                    |page| answer(StatusCode::OK, JSON, page + "\n"),
-                )
+            return get(request, || json(&page()));
+        }
+        if let Some((_, question)) = self.questions.iter().find(|(at, _)| *at == path) {
+            let query = request.uri.query().unwrap_or_default();
+            return get(request, || match query.parse().and_then(|query| question(&query)) {
+                Ok(value) => json(&value),
+                Err(why) => answer(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
             });
         }
         match path {
@@ -93,7 +100,8 @@ impl Admin {
             "/quitquitquit" => not_allowed("POST"),
             "/healthz/ready" => get(request, || ready(&self.readiness)),
             _ => {
-                let pages: String = self.pages.iter().map(|(at, _)| format!("{at}, ")).collect();
+                let pages = self.pages.iter().map(|(at, _)| at).chain(self.questions.iter().map(|(at, _)| at));
+                let pages: String = pages.map(|at| format!("{at}, ")).collect();
                 not_found(&format!("{pages}/logging, /quitquitquit, /healthz/ready"))
             }
         }
@@ -116,6 +124,49 @@ impl Admin {
             Err(error) => bad(error.to_string()),
         }
     }
+}
+
+/// The fields of a query, each once. RFC 3986 §3.4, written `name=value&name=value`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The values of these fields.
+    ///
+    /// # Errors
+    /// If there is another field.
+    pub fn fields<const N: usize>(&self, names: [&str; N]) -> Result<[Option<&str>; N], String> {
+        match self.0.iter().find(|(name, _)| !names.contains(&name.as_str())) {
+            Some((name, _)) => Err(format!("{name:?} is no field of this query, there is: {}", names.join(", "))),
+            None => Ok(names.map(|name| self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str()))),
+        }
+    }
+}
+
+impl FromStr for Query {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut fields: Vec<(String, String)> = Vec::new();
+        for field in text.split('&').filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once('=').ok_or_else(|| format!("expected NAME=VALUE, found {field:?}"))?;
+            let decoded =
+                |text: &str| percent_decoded(text).ok_or_else(|| format!("{text:?} is not percent-encoded UTF-8"));
+            let (name, value) = (decoded(name)?, decoded(value)?);
+            if fields.iter().any(|(other, _)| *other == name) {
+                return Err(format!("{name:?} is there twice"));
+            }
+            fields.push((name, value));
+        }
+        Ok(Self(fields))
+    }
+}
+
+fn json(value: &serde_json::Value) -> Answer {
+    serde_json::to_string_pretty(value).map_or_else(
+        |error| answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        |page| answer(StatusCode::OK, JSON, page + "\n"),
+    )
 }
 
 fn stats(metrics: &Metrics, request: &Parts) -> Answer {
@@ -224,6 +275,26 @@ mod tests {
             "ö",
         ] {
             assert!(!is_loopback_name(bad), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_query_are_those_asked_for_each_once() {
+        let fields = |text: &str| {
+            let query: Query = text.parse()?;
+            query.fields(["from", "to"]).map(|fields| fields.map(|field| field.map(str::to_owned)))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for (text, want) in [
+            ("", Ok([None, None])),
+            ("to=a%2Fb:80&from=x/y@fd00::1", Ok([some("x/y@fd00::1"), some("a/b:80")])),
+            ("from=", Ok([some(""), None])),
+            ("from", Err("expected NAME=VALUE, found \"from\"")),
+            ("from=a&from=b", Err("\"from\" is there twice")),
+            ("from=%ff", Err("\"%ff\" is not percent-encoded UTF-8")),
+            ("form=a", Err("\"form\" is no field of this query, there is: from, to")),
+        ] {
+            assert_eq!(fields(text), want.map_err(str::to_owned), "{text}");
         }
     }
 

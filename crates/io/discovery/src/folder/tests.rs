@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -197,6 +198,50 @@ async fn a_cancelled_wait_loses_no_change() {
         }
     };
     assert!(matches!(update, Update::World(world) if names(&world) == ["b"]));
+}
+
+/// As an agent does that also looks at other things all the time.
+async fn impatient(source: &mut FolderSource) -> Vec<String> {
+    let taken = async {
+        loop {
+            if let Ok(update) = timeout(Duration::from_millis(100), source.next()).await {
+                return update;
+            }
+        }
+    };
+    match timeout(DEADLINE, taken).await.expect("an update in time, however often the wait for it is cancelled") {
+        Update::World(world) => names(&world),
+        Update::Rejected(errors) => panic!("{errors:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_cancels_all_the_time_still_gets_each_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, pod("a", 1)).unwrap();
+    // A writer that never closes its file is waited for as long as patience lasts.
+    let (_, mut source) = open(folder.path(), NEVER);
+    let mut writer = fs::File::options().append(true).open(&file).unwrap();
+    std::io::Write::write_all(&mut writer, pod("b", 2).as_bytes()).unwrap();
+    assert_eq!(impatient(&mut source).await, ["a", "b"]);
+    drop(writer);
+    // What no event told of.
+    let (_, mut source) = open(folder.path(), Duration::from_millis(500));
+    source.watch = Watch::deaf();
+    fs::write(&file, pod("c", 3)).unwrap();
+    assert_eq!(impatient(&mut source).await, ["c"]);
+    // A reading that takes longer than anybody waits.
+    let timing = Timing { poll: NEVER, ..Timing::default() };
+    let (_silent, never) = std::sync::mpsc::channel::<()>();
+    let never = std::sync::Mutex::new(never);
+    let slow = move |objects| {
+        let _late = never.lock().unwrap().recv_timeout(Duration::from_millis(300));
+        Arc::new(World::new(compile(objects, &settings())))
+    };
+    let (_, mut source) = FolderSource::open_as(folder.path(), timing, slow).expect("the folder is good");
+    fs::write(&file, pod("d", 4)).unwrap();
+    assert_eq!(impatient(&mut source).await, ["d"]);
 }
 
 #[test]

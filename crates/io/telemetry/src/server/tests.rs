@@ -91,6 +91,10 @@ fn admin(quits: Arc<AtomicU32>) -> Routes {
     std::mem::forget(subscriber);
     Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(|| serde_json::json!({ "workloads": [] })))],
+        questions: vec![(
+            "/asked",
+            Box::new(|query| query.fields(["what"]).map(|[what]| serde_json::json!({ "what": what }))),
+        )],
         logging,
         filtered: Box::new(|_| {}),
         readiness: Readiness::default(),
@@ -117,9 +121,12 @@ async fn the_admin_server_shows_and_sets_and_quits() {
             ("POST /logging?level=", "400", "expected ?level="),
             ("POST /logging?level=a&level=b", "400", "expected ?level="),
             ("POST /logging?level=%zz", "400", "percent"),
+            ("GET /asked?what=a%20b", "200", "\"what\": \"a b\""),
+            ("GET /asked?who=a", "400", "there is: what"),
+            ("POST /asked", "405", "GET"),
             ("DELETE /logging", "405", "GET"),
             ("GET /quitquitquit", "405", "POST"),
-            ("GET /", "404", "/config_dump"),
+            ("GET /", "404", "/config_dump, /asked, /logging"),
         ] {
             let answer = server.ask(line, host).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{line}: {answer}");

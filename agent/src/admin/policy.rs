@@ -1,0 +1,118 @@
+//! A policy in a dump: what its author wrote, and what was understood of it.
+
+use serde_json::{Value, json};
+use weir_model::{Match, Policy, PolicyAction, PolicyRule, PolicyScope, Sides, Workload};
+
+/// The policy.
+pub(super) fn policy(policy: &Policy) -> Value {
+    json!({
+        "name": policy.name.name(),
+        "namespace": policy.name.namespace.as_str(),
+        "kind": policy.source.kind.to_string(),
+        "source": &*policy.source.name,
+        "file": policy.source.file.as_deref(),
+        "scope": format!("{:?}", policy.scope),
+        "action": match policy.action {
+            PolicyAction::Allow => "ALLOW",
+            PolicyAction::Deny => "DENY",
+            PolicyAction::Audit => "AUDIT",
+        },
+        "dryRun": policy.dry_run,
+        "rejected": policy.rejected.as_deref(),
+        "rules": policy.rules.iter().map(rule).collect::<Vec<_>>(),
+    })
+}
+
+/// Whether it covers the workload.
+pub(super) fn covers(policy: &Policy, workload: &Workload) -> bool {
+    match policy.scope {
+        PolicyScope::Mesh => true,
+        PolicyScope::Namespace => policy.name.namespace == workload.namespace,
+        PolicyScope::Workloads => workload.policies.contains(&policy.name),
+    }
+}
+
+fn rule(rule: &PolicyRule) -> Value {
+    let alternatives = |clause: &weir_model::Clause| match clause.0.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => facts(one),
+        many => format!("({})", many.iter().map(facts).collect::<Vec<_>>().join(" or ")),
+    };
+    let clauses: Vec<String> = rule.clauses.iter().map(alternatives).collect();
+    let matches = if clauses.is_empty() { "everything".to_owned() } else { clauses.join(" and ") };
+    json!({ "index": rule.place.index, "line": rule.place.line, "matches": matches })
+}
+
+fn facts(one: &Match) -> String {
+    let account = |(namespace, name): &(_, _)| format!("{namespace}/{name}");
+    let mut all = Vec::new();
+    side(&mut all, "namespace", &one.namespaces, ToString::to_string);
+    side(&mut all, "principal", &one.principals, ToString::to_string);
+    side(&mut all, "service account", &one.service_accounts, account);
+    side(&mut all, "trust domain", &one.trust_domains, ToString::to_string);
+    side(&mut all, "source", &one.source_ips, ToString::to_string);
+    side(&mut all, "destination", &one.destination_ips, ToString::to_string);
+    side(&mut all, "port", &one.destination_ports, ToString::to_string);
+    match all.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        many => format!("({})", many.join(" and ")),
+    }
+}
+
+fn side<T>(all: &mut Vec<String>, what: &str, sides: &Sides<T>, text: impl Fn(&T) -> String) {
+    let list = |values: &[T]| values.iter().map(&text).collect::<Vec<_>>().join(", ");
+    if !sides.any.is_empty() {
+        all.push(format!("{what} in [{}]", list(&sides.any)));
+    }
+    if !sides.none.is_empty() {
+        all.push(format!("{what} not in [{}]", list(&sides.none)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::{Clause, Port, Tunnel};
+
+    use super::*;
+    use crate::testing::{from, policy as written, to, uid, world};
+
+    #[test]
+    fn a_rule_reads_as_what_it_matches() {
+        let not_80 = Match { destination_ports: Sides::none([Port::new(80).unwrap()]), ..from("x") };
+        let rule_of = |clauses: Vec<Clause>| PolicyRule { clauses, ..PolicyRule::default() };
+        for (clauses, want) in [
+            (vec![], "everything"),
+            (vec![Clause(vec![])], "nothing"),
+            (vec![Clause(vec![Match::default()])], "nothing"),
+            (vec![Clause(vec![from("x")])], "principal in [cluster.local/ns/ns/sa/x]"),
+            (
+                vec![Clause(vec![from("x"), from("y")]), Clause(vec![to(80)])],
+                "(principal in [cluster.local/ns/ns/sa/x] or principal in [cluster.local/ns/ns/sa/y]) and port in [80]",
+            ),
+            (vec![Clause(vec![not_80])], "(principal in [cluster.local/ns/ns/sa/x] and port not in [80])"),
+        ] {
+            assert_eq!(rule(&rule_of(clauses))["matches"], want);
+        }
+    }
+
+    #[test]
+    fn a_policy_covers_what_the_world_says_it_covers() {
+        let world = world([], Tunnel::Hbone);
+        let workload = world.workload(&uid("a")).unwrap();
+        let mut one = written("p", PolicyAction::Deny, []);
+        for (scope, named, namespace, want) in [
+            (PolicyScope::Mesh, false, "other", true),
+            (PolicyScope::Namespace, false, "ns", true),
+            (PolicyScope::Namespace, false, "other", false),
+            (PolicyScope::Workloads, false, "ns", false),
+            (PolicyScope::Workloads, true, "ns", true),
+        ] {
+            one.scope = scope;
+            one.name = weir_model::PolicyName::new(namespace.parse().unwrap(), "p").unwrap();
+            let mut workload = Workload::clone(&workload);
+            workload.policies.extend(named.then(|| one.name.clone()));
+            assert_eq!(covers(&one, &workload), want, "{scope:?} of {namespace}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A small mesh for tests: the pods `a` and `b` of this node, `10.0.0.1` and `fd00::1` and so on, and policies.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use weir_model::{
+    Clause, Enrolment, Health, LocalPod, Locality, Match, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
+    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, TextMatch, Tunnel, Workload, WorkloadKind,
+    WorkloadUid,
+};
+use weir_world::{Mesh, World};
+
+pub(crate) fn uid(name: &str) -> WorkloadUid {
+    format!("Kubernetes//v1/Pod/ns/{name}").parse().unwrap()
+}
+
+pub(crate) fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn identity(account: &str) -> SpiffeId {
+    format!("spiffe://cluster.local/ns/ns/sa/{account}").parse().unwrap()
+}
+
+fn workload(name: &str, octet: u8, tunnel: Tunnel) -> Workload {
+    Workload {
+        uid: uid(name),
+        incarnation: "1".into(),
+        name: name.into(),
+        namespace: "ns".parse().unwrap(),
+        trust_domain: "cluster.local".parse().unwrap(),
+        service_account: name.parse().unwrap(),
+        addresses: vec![format!("10.0.0.{octet}").parse().unwrap(), format!("fd00::{octet}").parse().unwrap()],
+        network: "".parse().unwrap(),
+        tunnel,
+        network_mode: NetworkMode::Standard,
+        node: None,
+        locality: Locality::default(),
+        health: Health::Healthy,
+        cluster: "Kubernetes".parse().unwrap(),
+        kind: WorkloadKind::Pod,
+        workload_name: name.into(),
+        canonical_name: name.into(),
+        canonical_revision: "latest".into(),
+        services: Vec::new(),
+        policies: Vec::new(),
+        unsupported: None,
+    }
+}
+
+/// A policy over the namespace of all pods.
+pub(crate) fn policy(name: &str, action: PolicyAction, matches: impl IntoIterator<Item = Match>) -> Policy {
+    let rule = |(index, one)| PolicyRule {
+        place: RulePlace { index: Some(index), line: Some(7 + index) },
+        clauses: vec![Clause(vec![one])],
+    };
+    Policy {
+        name: PolicyName::new("ns".parse().unwrap(), name).unwrap(),
+        scope: PolicyScope::Namespace,
+        action,
+        dry_run: false,
+        rules: (0..).zip(matches).map(rule).collect(),
+        rejected: None,
+        source: PolicySource { kind: PolicyKind::Authorization, name: name.into(), file: Some("p.yaml".into()) },
+    }
+}
+
+/// Whoever is of that service account.
+pub(crate) fn from(account: &str) -> Match {
+    let principal = TextMatch::Exact(format!("cluster.local/ns/ns/sa/{account}").into());
+    Match { principals: Sides::any([principal]), ..Match::default() }
+}
+
+/// Whatever goes to that port.
+pub(crate) fn to(port: u16) -> Match {
+    Match { destination_ports: Sides::any([Port::new(port).unwrap()]), ..Match::default() }
+}
+
+/// The mesh with these policies, and with `a` in it or not.
+pub(crate) fn world(policies: impl IntoIterator<Item = Policy>, a: Tunnel) -> Arc<World> {
+    let local =
+        |name: &str| LocalPod { uid: uid(name), addresses: Vec::new(), netns: None, enrolment: Enrolment::Enrolled };
+    Arc::new(World::new(Mesh {
+        workloads: vec![workload("a", 1, a), workload("b", 2, Tunnel::Hbone)],
+        policies: policies.into_iter().collect(),
+        local_pods: vec![local("a"), local("b")],
+        ..Mesh::default()
+    }))
+}
