@@ -19,7 +19,7 @@ pub(crate) enum Bench {
     L4(L4),
     /// The control plane in a large cluster: load, memory, pushes to a thousand agents, certificates. On loopback, without root.
     Control(Control),
-    /// Verdicts on connections in a mesh of many policies, and a look into very many ranges of addresses. Without root.
+    /// Verdicts on connections in a mesh of many policies, a look into very many ranges of addresses, and open connections while policies change.
     Authz(authz::Authz),
 }
 

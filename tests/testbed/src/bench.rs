@@ -3,6 +3,7 @@
 //! The plain pods stand on the same nodes, outside the mesh. Every figure is the median of the rounds.
 
 mod envoy;
+mod policies;
 mod report;
 mod rounds;
 
@@ -15,6 +16,7 @@ use anyhow::{Context, ensure};
 use weir_netlink::write_sysctl;
 
 use self::envoy::Envoys;
+pub use self::policies::{Reevaluated, Reevaluation};
 pub use self::report::{BenchReport, Figures, Goal};
 use self::rounds::{Carrier, Lane, Round};
 use crate::Say;

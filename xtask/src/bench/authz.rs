@@ -1,14 +1,23 @@
 //! `cargo xtask bench authz`: what a verdict costs, against what was aimed for.
 //!
-//! Each part is measured by the program that can, and gives its rows: the verdicts in a process of their own, without an agent.
+//! Each part is measured by the program that can, and gives its rows: the verdicts in a process of their own, open connections with real
+//! agents. Only the latter needs root.
 
 use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use weir_testbed::bench::{Reevaluated, Reevaluation};
 
-use crate::Output;
-use crate::cargo::cargo;
+use crate::cargo::{build, cargo};
+use crate::interrupt::Interrupt;
+use crate::{Output, root};
+
+/// Where the part without root leaves its figures for the other.
+const VERDICTS: &str = "authz-verdicts.json";
 
 #[derive(clap::Args)]
 pub(crate) struct Authz {
@@ -24,6 +33,8 @@ pub(crate) struct Authz {
 struct Report {
     #[serde(flatten)]
     verdicts: Verdicts,
+    #[serde(flatten)]
+    connections: Reevaluated,
 }
 
 /// What `crates/logic/authz/benches/verdict.rs` prints.
@@ -65,9 +76,42 @@ enum Goal {
 
 impl Authz {
     pub(super) fn run(&self) -> anyhow::Result<()> {
+        if let Some(built) = root::already_built() {
+            let verdicts = fs::read(built.join(VERDICTS)).context("the figures of the part before")?;
+            return self.finish(serde_json::from_slice(&verdicts)?, &built);
+        }
+        if !root::is_root() {
+            root::sudo()?;
+        }
         eprintln!("building with optimisations (the first time takes some minutes)");
         let quick: &[&str] = if self.quick { &["--quick"] } else { &[] };
-        let report = Report { verdicts: measured("weir-authz", "verdict", quick)? };
+        let verdicts: Verdicts = measured("weir-authz", "verdict", quick)?;
+        let [bed] = build(["weir-testbed"], "release")?;
+        build(["weir-agent"], "release")?;
+        let dir = bed.parent().context("a program is in a folder")?;
+        if root::is_root() {
+            return self.finish(verdicts, dir);
+        }
+        fs::write(dir.join(VERDICTS), serde_json::to_vec(&verdicts)?)?;
+        let status = root::run_again_as_root(dir)?;
+        ensure!(status.success(), "the part as root ended with {status}");
+        Ok(())
+    }
+
+    /// The part with agents, and what is printed of both.
+    fn finish(&self, verdicts: Verdicts, built: &Path) -> anyhow::Result<()> {
+        let interrupt = Interrupt::catch()?;
+        weir_testbed::sweep()?;
+        let (connections, rounds, time) = if self.quick { (200, 1, 2) } else { (5000, 3, 8) };
+        let time = Duration::from_secs(time);
+        let bench = Reevaluation { connections, policies: 50, rules: 10, rounds, time, rate: 1000 };
+        let start = Instant::now();
+        let mut say = |step: &str| {
+            eprintln!("{:>5.0} s  {step}", start.elapsed().as_secs_f64());
+            interrupt.check()
+        };
+        let connections = bench.run(&built.join("weir-agent"), &built.join("weir-testbed"), &mut say)?;
+        let report = Report { verdicts, connections };
         match self.output {
             Output::Json => println!("{}", serde_json::to_string(&report)?),
             Output::Text => print!("{report}"),
@@ -102,6 +146,18 @@ impl Verdicts {
     }
 }
 
+/// What was measured of open connections.
+fn rows(of: &Reevaluated) -> Vec<Row> {
+    let row = |title, value, goal| Row { title, value, goal };
+    vec![
+        row("open connections asked, ms", of.reevaluate_ms, Some(Goal::Below(100.0))),
+        row("  others, p99, ms", of.others_p99_ms, None),
+        row("  others meanwhile, p99, ms", of.others_p99_ms_changing, None),
+        row("  ratio", of.others_p99_ratio, Some(Goal::Below(2.0))),
+        row("all of them ended, ms", of.end_all_ms, None),
+    ]
+}
+
 impl Goal {
     fn is_reached(self, value: f64) -> bool {
         match self {
@@ -130,7 +186,10 @@ impl fmt::Display for Report {
             admitted * 100.0
         )?;
         writeln!(f, "{:<30} {:>10}  goal", "", "weir")?;
-        self.verdicts.rows().iter().try_for_each(|row| writeln!(f, "{row}"))
+        self.verdicts.rows().iter().try_for_each(|row| writeln!(f, "{row}"))?;
+        let Reevaluated { open, changes, .. } = &self.connections;
+        writeln!(f, "\n{open} open connections into one pod, {changes} changes of its policies\n")?;
+        rows(&self.connections).iter().try_for_each(|row| writeln!(f, "{row}"))
     }
 }
 

@@ -94,6 +94,18 @@ impl Lane {
         &self.client
     }
 
+    /// Requests at a rate, over so many connections.
+    pub(crate) fn at_rate(
+        &self,
+        topology: &Topology,
+        time: Duration,
+        connections: u32,
+        rate: u32,
+    ) -> anyhow::Result<RequestReport> {
+        let (connections, rate) = (connections.to_string(), rate.to_string());
+        self.load(topology, time, self.http, &["request", "--connections", &connections, "--rate", &rate])
+    }
+
     fn load<T: DeserializeOwned>(
         &self,
         topology: &Topology,
@@ -121,9 +133,7 @@ impl Round {
         let requests = ["request", "--connections", "64"];
         let (request, request_cpu) =
             with_cpu(carrier, || lane.load::<RequestReport>(topology, time, lane.http, &requests))?;
-        let rate = bench.rate.to_string();
-        let at_rate = ["request", "--connections", "64", "--rate", &rate];
-        let paced: RequestReport = lane.load(topology, time, lane.http, &at_rate)?;
+        let paced = lane.at_rate(topology, time, 64, bench.rate)?;
         let connect = ["connect", "--at-once", "16"];
         let (connect, connect_cpu) =
             with_cpu(carrier, || lane.load::<ConnectReport>(topology, time, lane.http, &connect))?;
