@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use weir_netlink::Rtnl;
-use weir_testbed::work::{ConnectReport, RequestReport, StreamReport};
+use weir_testbed::work::{ConnectReport, RequestReport, StreamReport, as_float};
 use weir_testbed::{
     PodSpec, Process, Removal, ServiceSpec, Sniffer, Stack, Topology, TopologySpec, WIRE, http_get, labels, run_to_end,
 };
@@ -274,7 +274,10 @@ fn load_generators_report_what_they_did() {
         assert!(report.ok > 100 && report.failed == 0 && report.latency.p50_ms > 0.0, "{report:?}");
         let fixed = ["request", "--connections", "8", "--seconds", "0.5", "--rate", "400"];
         let report: RequestReport = load(&topology, &fixed, http);
-        assert!((190..=201).contains(&report.ok) && report.failed == 0, "{report:?}");
+        // As many as were due until the end, whenever a busy machine let that come; a connection each may be on its way.
+        let due = 400.0 * report.seconds;
+        assert!(((0.9 * due - 8.0)..=(due + 8.0)).contains(&as_float(report.ok)), "{report:?}");
+        assert_eq!(report.failed, 0, "{report:?}");
         let most = ["request", "--connections", "4", "--most", "50"];
         let report: RequestReport = load(&topology, &most, http);
         assert_eq!((report.ok, report.failed), (50, 0));
