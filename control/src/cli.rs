@@ -97,6 +97,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "localhost:15000", value_name = "localhost:PORT")]
     pub(crate) admin_addr: AdminPort,
 
+    /// Take samples of where processor time goes, for /debug/profile.
+    #[arg(long)]
+    pub(crate) profiling: bool,
+
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "text|json")]
     pub(crate) log_format: LogFormat,

@@ -9,6 +9,7 @@ mod cli;
 mod debug;
 mod measure;
 mod pods;
+mod profile;
 mod run;
 mod source;
 mod status;

@@ -22,6 +22,7 @@ use crate::{
     ca::{self, Ca, Storage},
     cli::Arguments,
     debug, measure,
+    profile::Profiler,
     source::{self, Mesh, Origin},
     status,
     tokens::StaticTokens,
@@ -304,9 +305,10 @@ async fn serve_people(
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let quit = stop.clone();
+    let profiler = Profiler::new(arguments.profiling).context("--profiling")?;
     let admin = Routes::Admin(Arc::new(Admin {
         pages,
-        questions: Vec::new(),
+        questions: vec![("/debug/profile", Box::new(move |_| profiler.take()))],
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),
