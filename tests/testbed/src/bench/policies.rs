@@ -170,7 +170,7 @@ impl Reevaluation {
                 while !done.load(SeqCst) {
                     *version += 1;
                     topology.add_manifest(FILE, &self.policies(*version, false))?;
-                    in_force(topology, &format!("sa/v{version}\""), &done)?;
+                    in_force(topology, &format!("sa/v{version}"), &done)?;
                     thread::sleep(BETWEEN);
                 }
                 Ok(())
@@ -202,9 +202,9 @@ impl Reevaluation {
 fn in_force(topology: &Topology, text: &str, done: &AtomicBool) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 15000));
-    let text = text.trim_end_matches('"');
     while !done.load(SeqCst) {
         let dump = http_get(topology.nodes()[1].netns(), admin, "/config_dump")?;
+        // Not the beginning of a later version's.
         let is_there = dump.body.match_indices(text).any(|(at, found)| {
             let next = dump.body[at + found.len()..].chars().next();
             !next.is_some_and(|next| next.is_ascii_digit())
