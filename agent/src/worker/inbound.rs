@@ -16,6 +16,7 @@ use tokio::{
     time::timeout,
 };
 use weir_hbone::Incoming;
+use weir_identity::causes;
 use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
 use weir_telemetry::Direction;
@@ -25,7 +26,7 @@ use weir_world::{Inbound, Permit, Refusal, Source, Verdict};
 use super::{
     Worker,
     admitted::{Entered, Who},
-    outbound::{broken, broken_socket, causes},
+    outbound::{broken, broken_socket},
 };
 use crate::{
     observe::{Party, Subject},
