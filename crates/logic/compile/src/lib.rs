@@ -9,6 +9,7 @@ mod compiler;
 mod gateway;
 mod labels;
 mod policy;
+mod routes;
 mod service;
 mod settings;
 mod trimmed;
@@ -21,5 +22,9 @@ pub use gateway::{
     WaypointFor,
 };
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
+pub use routes::{
+    Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,
+    RouteReason, RouteStatus, Routes, routes,
+};
 pub use settings::{ClusterDomain, Settings, default_root_namespace};
 pub use weir_world::{Delta, Mesh};
