@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod handshake;
 mod input;
+mod io;
 mod pool;
 mod record;
 mod relay;

@@ -16,8 +16,9 @@ use weir_model::{Namespace, PolicyName};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
-    Settings,
+    Compiled, Configs, Settings,
     policy::{self, Declared},
+    routes,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -51,6 +52,8 @@ pub struct Compiler {
     required: Required,
     /// What was last said of each policy object, by its name: a hash of it.
     said: HashMap<PolicyName, u64, RandomState>,
+    /// What shapes requests: agents are told nothing of it.
+    configs: Configs,
 }
 
 /// What may not be any more what it was when it was last taken.
@@ -77,6 +80,7 @@ impl Compiler {
             taken: World::default(),
             required: Required::default(),
             said: HashMap::default(),
+            configs: Configs::default(),
         }
     }
 
@@ -90,6 +94,7 @@ impl Compiler {
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
+            Object::Config(one) => self.configs.set(one),
         }
     }
 
@@ -112,6 +117,7 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
+            (_, Some(_)) if self.configs.remove(object) => {}
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -195,6 +201,16 @@ impl Compiler {
         let (services, policies) = (delta.services.clone(), delta.policies.clone());
         self.taken = self.taken.apply(Delta { services, policies, ..Delta::default() });
         delta
+    }
+
+    /// The objects that shape requests, as they are now.
+    pub fn configs(&self) -> &Configs {
+        &self.configs
+    }
+
+    /// What is served of the mesh as it was last taken.
+    pub fn routes(&self) -> Compiled {
+        routes(&self.settings, &self.taken, &self.configs)
     }
 
     /// The mesh as it was last taken, without local pods.

@@ -8,6 +8,7 @@ mod compile;
 mod compiler;
 mod labels;
 mod policy;
+mod routes;
 mod service;
 mod settings;
 mod trimmed;
@@ -16,5 +17,9 @@ mod workload;
 pub use compile::{compile, compile_with_status};
 pub use compiler::Compiler;
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
+pub use routes::{
+    Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,
+    RouteReason, RouteStatus, Routes, routes,
+};
 pub use settings::{ClusterDomain, Settings, default_root_namespace};
 pub use weir_world::{Delta, Mesh};

@@ -17,11 +17,12 @@ mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ContainerPort, DataplaneMode,
-    EndpointSliceObject, Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation,
-    Owner, PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ServiceObject,
-    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, WaypointLabels, WaypointUse,
-    WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind, ConfigObject,
+    ConfigSpec, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, GatewayRouteSpec, GatewaySpec,
+    Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch,
+    PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec,
+    ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort,
+    TargetRef, TelemetrySpec, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization;
 pub(crate) mod cluster;
+pub(crate) mod config;
 pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod service;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Most bytes of [`PolicySpec::Rejected`].
-const MAX_REJECTED: usize = 4_096;
+pub(crate) const MAX_REJECTED: usize = 4_096;
 
 const MAX_LABELS: usize = 4_096;
 const MAX_LABEL_CHARS: usize = 63;
@@ -145,7 +145,7 @@ fn said(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>, which: Which)
 }
 
 /// `metadata.creationTimestamp`, in the one form Kubernetes writes.
-fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
+pub(crate) fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
     const FORM: &[u8] = b"0000-00-00T00:00:00Z";
     let at = meta.created.as_ref()?;
     let text = reader.text(at)?;
@@ -157,7 +157,7 @@ fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
     }
 }
 
-fn generation(reader: &mut Reader, meta: &Meta<'_>) -> Option<i64> {
+pub(crate) fn generation(reader: &mut Reader, meta: &Meta<'_>) -> Option<i64> {
     let at = meta.generation.as_ref()?;
     match &at.node.value {
         Value::Int(number) => Some(*number),
