@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use hashbrown::{HashTable, hash_table::Entry as TableEntry};
+use hashbrown::HashTable;
 use weir_model::{Metric, MetricSettings, TagChange};
 
 use super::{
@@ -139,12 +139,12 @@ impl HttpMeter {
                 && (Arc::ptr_eq(&known.settings, settings) || known.settings == *settings)
                 && known.kept.is(view)
         };
-        let known = match self.known.entry(hash, alike, |known| known.hash) {
-            TableEntry::Occupied(known) => known.into_mut(),
-            TableEntry::Vacant(place) => {
+        let known = match self.known.find_entry(hash, alike) {
+            Ok(known) => known.into_mut(),
+            Err(absent) => {
                 let handles = claim(&self.all, view, settings, &values);
-                let settings = settings.clone();
-                place.insert(Known { hash, kept: view.into(), settings, values, handles }).into_mut()
+                let known = Known { hash, kept: view.into(), settings: settings.clone(), values, handles };
+                absent.into_table().insert_unique(hash, known, |known| known.hash).into_mut()
             }
         };
         &known.handles

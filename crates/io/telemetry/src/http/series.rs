@@ -224,7 +224,10 @@ const COUNTERS: [Column; 7] = [
     }),
 ];
 
-const HISTOGRAMS: [(&str, &str, fn(&Cells) -> &Histogram); 3] = [
+/// A histogram's name, what it says, and where it is.
+type Spread = (&'static str, &'static str, fn(&Cells) -> &Histogram);
+
+const HISTOGRAMS: [Spread; 3] = [
     ("istio_request_duration_milliseconds", "Duration of requests", |c| &c.duration),
     ("istio_request_bytes", "Size of requests with their heads", |c| &c.request_bytes),
     ("istio_response_bytes", "Size of responses with their heads", |c| &c.response_bytes),
