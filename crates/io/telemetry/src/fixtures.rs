@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use weir_model::{Health, HealthPolicy, Locality, Network, NetworkMode, Service, Tunnel, Workload, WorkloadKind};
+use weir_model::{
+    Health, HealthPolicy, Locality, Network, NetworkMode, Service, Termination, Tunnel, Workload, WorkloadKind,
+};
 
 pub(crate) fn workload(name: &str, namespace: &str) -> Workload {
     Workload {
@@ -26,6 +28,8 @@ pub(crate) fn workload(name: &str, namespace: &str) -> Workload {
         canonical_revision: "v2".into(),
         services: Vec::new(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -37,6 +41,7 @@ pub(crate) fn service(short_name: &str, namespace: &str) -> Service {
         vips: Vec::new(),
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     }
 }

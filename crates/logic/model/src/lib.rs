@@ -8,6 +8,7 @@ mod identity;
 mod name;
 mod policy;
 mod service;
+mod waypoint;
 mod workload;
 
 pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
@@ -21,4 +22,5 @@ pub use policy::{
     Sides, TextMatch, TextMatchError,
 };
 pub use service::{AppProtocol, HealthPolicy, Service, ServicePort};
+pub use waypoint::{Termination, WaypointAddress, WaypointDestination};
 pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};
