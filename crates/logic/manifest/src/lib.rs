@@ -5,6 +5,7 @@
 //! drops a part of a policy: that is read whole, or it says why not.
 
 mod error;
+mod jwks;
 mod kind;
 mod known;
 mod object;
@@ -16,12 +17,14 @@ mod sent;
 mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
+pub use jwks::{Curve, Jwk, Jwks, JwksError, MAX_JWKS, PublicKey, Unusable};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ContainerPort, DataplaneMode,
-    EndpointSliceObject, Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation,
-    Owner, PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ServiceObject,
-    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, WaypointLabels, WaypointUse,
-    WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, ClaimToHeader, Condition, ContainerPort,
+    DataplaneMode, EndpointSliceObject, HeaderName, Ignored, KeySource, KeysUrl, Labels, MtlsMode, NamespaceObject,
+    NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch, PeerAuthenticationSpec, Phase, PodObject,
+    PolicyObject, PolicySpec, PolicyTarget, Presence, RequestAuthenticationSpec, Scheme, ServiceObject,
+    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, TokenHeader, TokenRule,
+    WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

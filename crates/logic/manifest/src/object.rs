@@ -7,10 +7,14 @@ use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName
 use crate::error::{ObjectRef, Origin};
 
 mod policy;
+mod token;
 
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,
+};
+pub use token::{
+    ClaimToHeader, HeaderName, KeySource, KeysUrl, Presence, RequestAuthenticationSpec, Scheme, TokenHeader, TokenRule,
 };
 
 /// Labels of an object.
