@@ -8,6 +8,7 @@ use crate::error::{ObjectRef, Origin};
 
 mod config;
 mod policy;
+mod token;
 
 pub use config::{
     BackendRef, ConfigKind, ConfigObject, ConfigSpec, CookieLifetime, DestinationRuleSpec, ExtensionRef,
@@ -19,6 +20,9 @@ pub use config::{
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,
+};
+pub use token::{
+    ClaimToHeader, HeaderName, KeySource, KeysUrl, Presence, RequestAuthenticationSpec, Scheme, TokenHeader, TokenRule,
 };
 
 /// Labels of an object.
