@@ -18,11 +18,13 @@ mod tree;
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind, ConfigObject,
-    ConfigSpec, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, GatewayRouteSpec, GatewaySpec,
-    Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch,
-    PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec,
-    ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort,
-    TargetRef, TelemetrySpec, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
+    ConfigSpec, ConnectionPool, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, EntryAddress,
+    EntryEndpoint, EntryPort, EntryResolution, ExportTo, GatewayRouteSpec, GatewaySpec, HttpVersion, Ignored, Labels,
+    LoadBalancer, Location, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner,
+    PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, PortPolicy,
+    ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar,
+    SliceEndpoint, SlicePort, Source, SubsetSpec, TargetPort, TargetRef, TcpKeepalive, TelemetrySpec, TlsSettings,
+    TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

@@ -10,8 +10,10 @@ mod config;
 mod policy;
 
 pub use config::{
-    ConfigKind, ConfigObject, ConfigSpec, DestinationRuleSpec, GatewayRouteSpec, GatewaySpec, ReferenceGrantSpec,
-    ServiceEntrySpec, TelemetrySpec, VirtualServiceSpec,
+    ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, DestinationRuleSpec, EntryAddress, EntryEndpoint, EntryPort,
+    EntryResolution, ExportTo, GatewayRouteSpec, GatewaySpec, HttpVersion, LoadBalancer, Location, PortPolicy,
+    ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, ServiceEntrySpec, SubsetSpec, TcpKeepalive, TelemetrySpec,
+    TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,

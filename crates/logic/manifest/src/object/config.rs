@@ -1,6 +1,7 @@
 //! Objects that shape requests: routes, destinations, gateways, telemetry. Every value is legal.
 
 mod destination_rule;
+mod export_to;
 mod gateway;
 mod gateway_route;
 mod reference_grant;
@@ -15,11 +16,15 @@ use weir_model::Namespace;
 use super::{Labels, object};
 use crate::error::{ObjectRef, Origin};
 
-pub use destination_rule::DestinationRuleSpec;
+pub use destination_rule::{
+    ConnectionPool, DestinationRuleSpec, HttpVersion, LoadBalancer, PortPolicy, ProxyVersion, Remark, RemarkKind,
+    SubsetSpec, TcpKeepalive, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings,
+};
+pub use export_to::ExportTo;
 pub use gateway::GatewaySpec;
 pub use gateway_route::GatewayRouteSpec;
 pub use reference_grant::ReferenceGrantSpec;
-pub use service_entry::ServiceEntrySpec;
+pub use service_entry::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec};
 pub use telemetry::TelemetrySpec;
 pub use virtual_service::VirtualServiceSpec;
 
