@@ -3,6 +3,7 @@
 //! Each kind is compiled in a file of its own, from nothing but the objects, the services there are, and the settings.
 
 mod configs;
+mod created;
 mod destination_rule;
 mod finding;
 mod gateway_route;
