@@ -4,6 +4,7 @@
 //! have no effect, or all errors with file, line, object and field; and a policy as text again. It never does I/O, and never
 //! drops a part of a policy: that is read whole, or it says why not.
 
+mod document;
 mod error;
 mod jwks;
 mod kind;

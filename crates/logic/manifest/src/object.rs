@@ -1,6 +1,6 @@
 //! The objects a folder of manifests declares, as far as the mesh reads them. Every value is legal.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount};
 
@@ -47,6 +47,8 @@ pub struct Objects {
     pub policies: Vec<PolicyObject>,
     /// What shapes requests.
     pub configs: Vec<ConfigObject>,
+    /// What waypoints are told, JSON: each as [`Sent::document`](crate::Sent::document) has it.
+    pub documents: Vec<(ObjectKey, Arc<str>)>,
     /// What was accepted though it has no effect here.
     pub ignored: Vec<Ignored>,
 }
@@ -54,7 +56,8 @@ pub struct Objects {
 impl Objects {
     /// All of them, those first that others depend on.
     pub fn into_objects(self) -> impl Iterator<Item = Object> {
-        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, configs, ignored: _ } = self;
+        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, configs, documents: _, ignored: _ } =
+            self;
         let around = namespaces.into_iter().map(Object::Namespace).chain(nodes.into_iter().map(Object::Node));
         let services = services.into_iter().map(Object::Service);
         let slices = endpoint_slices.into_iter().map(Object::EndpointSlice);
@@ -323,6 +326,15 @@ pub struct ObjectKey {
     pub namespace: Option<Namespace>,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}/{namespace}/{}", self.kind, self.name),
+            None => write!(f, "{}/{}", self.kind, self.name),
+        }
+    }
 }
 
 impl Object {

@@ -275,7 +275,7 @@ metadata: {name: todoui}
 spec: {template: {anything: [goes]}}
 ---
 apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
+kind: WorkloadGroup
 metadata: {name: todoui, namespace: b}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -292,7 +292,7 @@ metadata: {name: b, labels: {istio.io/use-waypoint: w}}
         lines,
         [
             "Deployment default/todoui  PodsOnly",
-            "VirtualService b/todoui  NeedsWaypoint",
+            "WorkloadGroup b/todoui  NeedsWaypoint",
             "GatewayClass weir  NeedsWaypoint",
         ]
     );
