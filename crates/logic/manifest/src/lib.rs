@@ -32,7 +32,9 @@ pub use object::{
     RouteFilters, RouteNamespaces, Scheme, ServiceEntrySpec, ServiceObject, ServicePortObject, SessionCarrier,
     SessionPersistence, Sidecar, SliceEndpoint, SlicePort, Source, SubsetSpec, TargetPort, TargetRef, TcpKeepalive,
     TelemetrySpec, TlsMode, TlsSettings, TokenHeader, TokenRule, TrafficPolicy, TunnelProtocol, TunnelSettings,
-    VirtualServiceSpec, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
+    VirtualAct, VirtualDelegate, VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch,
+    VirtualMirror, VirtualRetries, VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls,
+    VirtualTlsMatch, VirtualUri, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

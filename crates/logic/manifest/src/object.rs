@@ -17,7 +17,10 @@ pub use config::{
     LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, LoadBalancer, Location, ParentRef,
     PortPolicy, ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, RequestMirror, RouteBackend, RouteFilters,
     RouteNamespaces, ServiceEntrySpec, SessionCarrier, SessionPersistence, SubsetSpec, TcpKeepalive, TelemetrySpec,
-    TlsMode, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec, WaypointFor,
+    TlsMode, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualAct, VirtualDelegate,
+    VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch, VirtualMirror, VirtualRetries,
+    VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls, VirtualTlsMatch, VirtualUri,
+    WaypointFor,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
