@@ -257,6 +257,12 @@ pub enum Cause {
         /// The version found.
         found: String,
     },
+    /// A value that its meaning does not allow.
+    #[error("{reason}")]
+    Illegal {
+        /// The words of who would act on it.
+        reason: String,
+    },
     /// A label or annotation at a place where nobody looks for it. It is refused, lest someone relies on it.
     #[error("is read as {expected} only")]
     Misplaced {

@@ -17,12 +17,15 @@ mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind, ConfigObject,
-    ConfigSpec, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, GatewayRouteSpec, GatewaySpec,
-    Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch,
-    PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec,
-    ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort,
-    TargetRef, TelemetrySpec, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, BackendRef, Backing, Condition, ConfigKind,
+    ConfigObject, ConfigSpec, ContainerPort, CookieLifetime, DataplaneMode, DestinationRuleSpec, EndpointSliceObject,
+    ExtensionRef, GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo,
+    Ignored, InboundBinding, Infrastructure, LabelExpression, LabelOperator, LabelSelector, Labels, Listener,
+    ListenerNamespaces, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, ParentRef,
+    PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec,
+    RequestMirror, RouteBackend, RouteFilters, RouteNamespaces, ServiceEntrySpec, ServiceObject, ServicePortObject,
+    SessionCarrier, SessionPersistence, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef,
+    TelemetrySpec, TlsMode, VirtualServiceSpec, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

@@ -10,8 +10,11 @@ mod config;
 mod policy;
 
 pub use config::{
-    ConfigKind, ConfigObject, ConfigSpec, DestinationRuleSpec, GatewayRouteSpec, GatewaySpec, ReferenceGrantSpec,
-    ServiceEntrySpec, TelemetrySpec, VirtualServiceSpec,
+    BackendRef, ConfigKind, ConfigObject, ConfigSpec, CookieLifetime, DestinationRuleSpec, ExtensionRef,
+    GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, InboundBinding,
+    Infrastructure, LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, ParentRef,
+    ReferenceGrantSpec, RequestMirror, RouteBackend, RouteFilters, RouteNamespaces, ServiceEntrySpec, SessionCarrier,
+    SessionPersistence, TelemetrySpec, TlsMode, VirtualServiceSpec, WaypointFor,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,

@@ -16,9 +16,15 @@ use super::{Labels, object};
 use crate::error::{ObjectRef, Origin};
 
 pub use destination_rule::DestinationRuleSpec;
-pub use gateway::GatewaySpec;
-pub use gateway_route::GatewayRouteSpec;
-pub use reference_grant::ReferenceGrantSpec;
+pub use gateway::{
+    GatewayAddress, GatewaySpec, InboundBinding, Infrastructure, LabelExpression, LabelOperator, LabelSelector,
+    Listener, ListenerNamespaces, RouteNamespaces, TlsMode, WaypointFor,
+};
+pub use gateway_route::{
+    BackendRef, CookieLifetime, ExtensionRef, GatewayRouteRule, GatewayRouteSpec, GatewayScope, ParentRef,
+    RequestMirror, RouteBackend, RouteFilters, SessionCarrier, SessionPersistence,
+};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub use service_entry::ServiceEntrySpec;
 pub use telemetry::TelemetrySpec;
 pub use virtual_service::VirtualServiceSpec;
@@ -125,7 +131,7 @@ impl ConfigKind {
             Self::Telemetry => &["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"],
             Self::Gateway | Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
-            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
         }
     }
