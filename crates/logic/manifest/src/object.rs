@@ -88,6 +88,8 @@ pub struct NamespaceObject {
     pub name: Namespace,
     /// Whether its pods are in the mesh, if it says.
     pub mode: Option<DataplaneMode>,
+    /// `metadata.labels`.
+    pub labels: Labels,
     /// Which waypoint its labels bind all in it to.
     pub waypoint: WaypointLabels,
 }
