@@ -77,12 +77,7 @@ impl HttpPolicies {
     }
 
     /// The decision on a connection that is no HTTP, and everything that was looked at.
-    pub fn explain_connection(
-        &self,
-        peer: &Peer<'_>,
-        destination: &Destination,
-        sni: Option<&str>,
-    ) -> HttpExplanation {
+    pub fn explain_connection(&self, peer: &Peer<'_>, destination: &Destination, sni: Option<&str>) -> HttpExplanation {
         let mut room = Room::default();
         self.explain_on(&Seen::of_connection(peer, destination, sni, &mut room), None)
     }

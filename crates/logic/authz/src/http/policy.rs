@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weir_model::{Namespace, PolicyAction, PolicyName, PolicySource, Port, RulePlace, ServiceAccount, Sides, TextMatch};
+use weir_model::{
+    Namespace, PolicyAction, PolicyName, PolicySource, Port, RulePlace, ServiceAccount, Sides, TextMatch,
+};
 
 use super::path::PathPattern;
 

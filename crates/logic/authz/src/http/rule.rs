@@ -34,8 +34,7 @@ pub(super) enum Stance {
 impl Rule {
     pub(super) fn new(rule: &HttpRule, level: Normalization) -> Self {
         let tests = |fields: &[_]| fields.iter().flat_map(|field| Test::all(field, level)).collect::<Box<[Test]>>();
-        let clause =
-            |clause: &super::HttpClause| Clause(clause.alternatives.iter().map(|one| tests(&one.0)).collect());
+        let clause = |clause: &super::HttpClause| Clause(clause.alternatives.iter().map(|one| tests(&one.0)).collect());
         let clauses: Box<[Clause]> = rule.clauses.iter().map(clause).collect();
         let any = |is: fn(&Test) -> bool| clauses.iter().flat_map(|one| &one.0).flatten().any(is);
         let (of_requests, asks_for_the_path) = (any(Test::is_of_request), any(Test::asks_for_the_path));

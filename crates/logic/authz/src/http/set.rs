@@ -88,12 +88,7 @@ impl HttpPolicies {
 
     /// Whether a connection may pass that is no HTTP. A rule of ALLOW or AUDIT that asks for facts of requests does not match, and
     /// one of DENY matches all that matches the rest of it. Istio, "AuthorizationPolicy", on TCP.
-    pub fn decide_connection(
-        &self,
-        peer: &Peer<'_>,
-        destination: &Destination,
-        sni: Option<&str>,
-    ) -> HttpDecision<'_> {
+    pub fn decide_connection(&self, peer: &Peer<'_>, destination: &Destination, sni: Option<&str>) -> HttpDecision<'_> {
         let mut room = Room::default();
         self.decide_on(&Seen::of_connection(peer, destination, sni, &mut room))
     }

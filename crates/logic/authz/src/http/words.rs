@@ -45,7 +45,8 @@ impl Asking<'_> {
 
     /// What does not hold of an alternative; none if all does.
     fn first(&self, HttpMatch(fields): &HttpMatch, part: Part) -> Option<String> {
-        let mut tests = fields.iter().flat_map(|field| Test::all(field, self.level).into_iter().map(move |one| (field, one)));
+        let mut tests =
+            fields.iter().flat_map(|field| Test::all(field, self.level).into_iter().map(move |one| (field, one)));
         if tests.clone().next().is_none() {
             return Some("an alternative that asks nothing matches nothing".to_owned());
         }
@@ -111,12 +112,12 @@ impl Asking<'_> {
             }),
             HttpField::RequestPrincipals(_) => of(&|asked| said(asked, "principal", |token| token.principal())),
             HttpField::Presenter(_) => of(&|asked| said(asked, "presenter", |token| token.presenter())),
-            HttpField::Audiences(_) => of(&|asked| {
-                of_token(asked, "audiences", |token| token.audiences().into_iter().map(quoted).collect())
-            }),
-            HttpField::Claim { path, .. } => of(&|asked| {
-                of_token(asked, "such claim", |token| token.claim(path).into_iter().map(quoted).collect())
-            }),
+            HttpField::Audiences(_) => {
+                of(&|asked| of_token(asked, "audiences", |token| token.audiences().into_iter().map(quoted).collect()))
+            }
+            HttpField::Claim { path, .. } => {
+                of(&|asked| of_token(asked, "such claim", |token| token.claim(path).into_iter().map(quoted).collect()))
+            }
         }
     }
 
@@ -126,7 +127,11 @@ impl Asking<'_> {
             Side::Any => self.reading.any,
             Side::None => self.reading.none,
         };
-        if read == path { format!("it is {}", cut(path)) } else { format!("it is {}, read as {}", cut(path), cut(read)) }
+        if read == path {
+            format!("it is {}", cut(path))
+        } else {
+            format!("it is {}, read as {}", cut(path), cut(read))
+        }
     }
 }
 
@@ -187,7 +192,9 @@ fn names(field: &HttpField) -> (&'static str, String) {
         HttpField::Presenter(_) => ("request.auth.presenter", "request.auth.presenter"),
         HttpField::Sni(_) => ("connection.sni", "connection.sni"),
         HttpField::Header { name, .. } => return ("request.headers", format!("request.headers[{name}]")),
-        HttpField::Claim { path, .. } => return ("request.auth.claims", format!("request.auth.claims[{}]", path.join("]["))),
+        HttpField::Claim { path, .. } => {
+            return ("request.auth.claims", format!("request.auth.claims[{}]", path.join("][")));
+        }
     };
     (plain, key.to_owned())
 }
