@@ -9,15 +9,16 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
+    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
     WaypointLabels,
 };
-use weir_model::{Namespace, PolicyName};
+use weir_model::{Namespace, PolicyName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
-    Settings,
+    Compiled, Configs, Settings,
     policy::{self, Declared},
+    routes,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -29,6 +30,7 @@ mod plain;
 mod policies;
 mod required;
 mod statuses;
+mod waypoints;
 
 use index::Index;
 use required::Required;
@@ -51,6 +53,8 @@ pub struct Compiler {
     required: Required,
     /// What was last said of each policy object, by its name: a hash of it.
     said: HashMap<PolicyName, u64, RandomState>,
+    /// What shapes requests: agents are told nothing of it.
+    configs: Configs,
 }
 
 /// What may not be any more what it was when it was last taken.
@@ -77,6 +81,7 @@ impl Compiler {
             taken: World::default(),
             required: Required::default(),
             said: HashMap::default(),
+            configs: Configs::default(),
         }
     }
 
@@ -90,6 +95,7 @@ impl Compiler {
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
+            Object::Config(one) => self.configs.set(one),
         }
     }
 
@@ -112,6 +118,7 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
+            (_, Some(_)) if self.configs.remove(object) => {}
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -197,6 +204,21 @@ impl Compiler {
         delta
     }
 
+    /// The objects that shape requests, as they are now.
+    pub fn configs(&self) -> &Configs {
+        &self.configs
+    }
+
+    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
+        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
+    }
+
+    /// What is served of the mesh as it was last taken.
+    pub fn routes(&self) -> Compiled {
+        routes(&self.settings, &self.taken, &self.configs)
+    }
+
     /// The mesh as it was last taken, without local pods.
     pub fn world(&self) -> &World {
         &self.taken
@@ -210,8 +232,9 @@ impl Compiler {
 
 impl Compiler {
     fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let pods = self.index.replace_namespace(name, mode, waypoint);
+        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
+        self.marked.services.extend(services);
     }
 
     fn set_node(&mut self, node: &NodeObject) {

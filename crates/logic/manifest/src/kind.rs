@@ -1,6 +1,9 @@
 //! Which kinds are read, which are accepted without effect, and which nobody knows.
 
-use crate::{object::WhyIgnored, read::policy::Which};
+use crate::{
+    object::{ConfigKind, WhyIgnored},
+    read::policy::Which,
+};
 
 /// What is done with a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,7 @@ pub(crate) enum ReadKind {
     Node,
     IpAddress,
     Policy(Which),
+    Config(ConfigKind),
 }
 
 /// Istio's versions of policies, which have one schema.
@@ -38,7 +42,7 @@ pub(crate) const POLICY_VERSIONS: &[&str] = &["security.istio.io/v1", "security.
 impl ReadKind {
     pub(crate) fn scope(self) -> Scope {
         match self {
-            Self::Pod | Self::Service | Self::EndpointSlice | Self::Policy(_) => Scope::Namespaced,
+            Self::Pod | Self::Service | Self::EndpointSlice | Self::Policy(_) | Self::Config(_) => Scope::Namespaced,
             Self::Namespace | Self::Node | Self::IpAddress => Scope::Cluster,
         }
     }
@@ -59,7 +63,10 @@ pub(crate) fn treatment(group: &str, kind: &str) -> Option<Treatment> {
         ("security.istio.io", kind) => {
             Which::named(kind).map(|which| Treatment::Read(ReadKind::Policy(which), POLICY_VERSIONS))
         }
-        _ => None,
+        (group, kind) => {
+            let config = ConfigKind::ALL.into_iter().find(|config| config.group() == group && config.name() == kind);
+            config.map(|config| Treatment::Read(ReadKind::Config(config), config.versions()))
+        }
     };
     read.or_else(|| {
         let row = IGNORED.iter().find(|row| row.0 == group && row.2.contains(&kind))?;
@@ -128,27 +135,16 @@ const IGNORED: &[Row] = &[
     (
         "networking.istio.io",
         Scope::Namespaced,
-        &["VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "WorkloadGroup"],
+        &["Gateway", "WorkloadEntry", "WorkloadGroup"],
         WhyIgnored::NeedsWaypoint,
     ),
     ("networking.istio.io", Scope::Namespaced, &["Sidecar", "EnvoyFilter", "ProxyConfig"], WhyIgnored::OtherProxy),
-    ("telemetry.istio.io", Scope::Namespaced, &["Telemetry"], WhyIgnored::OtherProxy),
     ("extensions.istio.io", Scope::Namespaced, &["WasmPlugin"], WhyIgnored::OtherProxy),
     ("gateway.networking.k8s.io", Scope::Cluster, &["GatewayClass"], WhyIgnored::NeedsWaypoint),
     (
         "gateway.networking.k8s.io",
         Scope::Namespaced,
-        &[
-            "Gateway",
-            "HTTPRoute",
-            "GRPCRoute",
-            "TCPRoute",
-            "TLSRoute",
-            "UDPRoute",
-            "ReferenceGrant",
-            "BackendTLSPolicy",
-            "ListenerSet",
-        ],
+        &["TLSRoute", "UDPRoute", "BackendTLSPolicy", "ListenerSet"],
         WhyIgnored::NeedsWaypoint,
     ),
 ];

@@ -5,6 +5,7 @@
 //! drops a part of a policy: that is read whole, or it says why not.
 
 mod error;
+mod jwks;
 mod kind;
 mod known;
 mod object;
@@ -16,12 +17,18 @@ mod sent;
 mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
+pub use jwks::{Curve, Jwk, Jwks, JwksError, MAX_JWKS, PublicKey, Unusable};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ContainerPort, DataplaneMode,
-    EndpointSliceObject, Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation,
-    Owner, PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ServiceObject,
-    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, WaypointLabels, WaypointUse,
-    WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, BackendRef, Backing, ClaimToHeader, Condition,
+    ConfigKind, ConfigObject, ConfigSpec, ContainerPort, CookieLifetime, DataplaneMode, DestinationRuleSpec,
+    EndpointSliceObject, ExtensionRef, GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec,
+    GrantFrom, GrantTo, HeaderName, Ignored, InboundBinding, Infrastructure, KeySource, KeysUrl, LabelExpression,
+    LabelOperator, LabelSelector, Labels, Listener, ListenerNamespaces, MtlsMode, NamespaceObject, NodeObject, Object,
+    ObjectKey, Objects, Operation, Owner, ParentRef, PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject,
+    PolicySpec, PolicyTarget, Presence, ReferenceGrantSpec, RequestAuthenticationSpec, RequestMirror, RouteBackend,
+    RouteFilters, RouteNamespaces, Scheme, ServiceEntrySpec, ServiceObject, ServicePortObject, SessionCarrier,
+    SessionPersistence, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort, TargetRef, TelemetrySpec, TlsMode,
+    TokenHeader, TokenRule, VirtualServiceSpec, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

@@ -6,18 +6,30 @@ use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName
 
 use crate::error::{ObjectRef, Origin};
 
+mod config;
 mod policy;
+mod token;
 
+pub use config::{
+    BackendRef, ConfigKind, ConfigObject, ConfigSpec, CookieLifetime, DestinationRuleSpec, ExtensionRef,
+    GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, InboundBinding,
+    Infrastructure, LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, ParentRef,
+    ReferenceGrantSpec, RequestMirror, RouteBackend, RouteFilters, RouteNamespaces, ServiceEntrySpec, SessionCarrier,
+    SessionPersistence, TelemetrySpec, TlsMode, VirtualServiceSpec, WaypointFor,
+};
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,
+};
+pub use token::{
+    ClaimToHeader, HeaderName, KeySource, KeysUrl, Presence, RequestAuthenticationSpec, Scheme, TokenHeader, TokenRule,
 };
 
 /// Labels of an object.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// Everything the manifests declare.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
     /// Namespaces. A namespace need not be declared to hold objects.
     pub namespaces: Vec<NamespaceObject>,
@@ -31,6 +43,8 @@ pub struct Objects {
     pub nodes: Vec<NodeObject>,
     /// Policies.
     pub policies: Vec<PolicyObject>,
+    /// What shapes requests.
+    pub configs: Vec<ConfigObject>,
     /// What was accepted though it has no effect here.
     pub ignored: Vec<Ignored>,
 }
@@ -38,12 +52,13 @@ pub struct Objects {
 impl Objects {
     /// All of them, those first that others depend on.
     pub fn into_objects(self) -> impl Iterator<Item = Object> {
-        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, ignored: _ } = self;
+        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, configs, ignored: _ } = self;
         let around = namespaces.into_iter().map(Object::Namespace).chain(nodes.into_iter().map(Object::Node));
         let services = services.into_iter().map(Object::Service);
         let slices = endpoint_slices.into_iter().map(Object::EndpointSlice);
         let pods = pods.into_iter().map(Object::Pod);
-        around.chain(services).chain(slices).chain(policies.into_iter().map(Object::Policy)).chain(pods)
+        let above = policies.into_iter().map(Object::Policy).chain(configs.into_iter().map(Object::Config));
+        around.chain(services).chain(slices).chain(above).chain(pods)
     }
 }
 
@@ -279,7 +294,7 @@ pub struct NodeObject {
 }
 
 /// One object of those the mesh reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// A Namespace.
     Namespace(NamespaceObject),
@@ -293,6 +308,8 @@ pub enum Object {
     EndpointSlice(EndpointSliceObject),
     /// A policy.
     Policy(PolicyObject),
+    /// An object that shapes requests.
+    Config(ConfigObject),
 }
 
 /// Which object, whatever it says.
@@ -321,6 +338,7 @@ impl Object {
             Self::Service(one) => key("Service", Some(&one.namespace), &one.name),
             Self::EndpointSlice(one) => key("EndpointSlice", Some(&one.namespace), &one.name),
             Self::Policy(one) => key(&one.kind.to_string(), Some(&one.namespace), &one.name),
+            Self::Config(one) => key(one.kind.name(), Some(&one.namespace), &one.name),
         }
     }
 }

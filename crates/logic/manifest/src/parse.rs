@@ -156,11 +156,11 @@ impl Parsing {
             | ReadKind::Service
             | ReadKind::Node
             | ReadKind::IpAddress
-            | ReadKind::Policy(_) => known::OBJECT,
+            | ReadKind::Policy(_)
+            | ReadKind::Config(_) => known::OBJECT,
         };
         let fields: Fields<'_> = reader.fields(at, known)?;
         let meta = read::metadata(reader, &fields)?;
-        self.objects.ignored.extend(meta.ignored(reader));
         match kind {
             ReadKind::Namespace => self.objects.namespaces.push(read::cluster::namespace(reader, &fields, &meta)?),
             ReadKind::Node => self.objects.nodes.push(read::cluster::node(reader, &fields, &meta)?),
@@ -170,6 +170,7 @@ impl Parsing {
             ReadKind::Policy(which) => {
                 self.objects.policies.push(read::policy::policy(reader, &fields, &meta, which)?);
             }
+            ReadKind::Config(kind) => self.objects.configs.push(read::config::config(reader, &fields, &meta, kind)?),
             ReadKind::Service => {
                 let (service, allot) = read::service::service(reader, &fields, &meta)?;
                 if allot == Allot::Yes {

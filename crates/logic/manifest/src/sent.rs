@@ -14,7 +14,7 @@ use crate::{
     error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin},
     kind::POLICY_VERSIONS,
     known,
-    object::{Object, ObjectKey},
+    object::{ConfigKind, Object, ObjectKey},
     read::{self, policy::Which},
     reader::{At, Fields, Reader},
     tree::{Value, json::Tree},
@@ -39,11 +39,13 @@ pub enum Kind {
     PeerAuthentication,
     /// security.istio.io/v1.
     RequestAuthentication,
+    /// What shapes requests.
+    Config(ConfigKind),
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 17] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -52,6 +54,15 @@ impl Kind {
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::RequestAuthentication,
+        Self::Config(ConfigKind::VirtualService),
+        Self::Config(ConfigKind::DestinationRule),
+        Self::Config(ConfigKind::ServiceEntry),
+        Self::Config(ConfigKind::Telemetry),
+        Self::Config(ConfigKind::Gateway),
+        Self::Config(ConfigKind::HttpRoute),
+        Self::Config(ConfigKind::GrpcRoute),
+        Self::Config(ConfigKind::TcpRoute),
+        Self::Config(ConfigKind::ReferenceGrant),
     ];
 
     /// `kind`.
@@ -65,6 +76,7 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::RequestAuthentication => "RequestAuthentication",
+            Self::Config(config) => config.name(),
         }
     }
 
@@ -74,12 +86,27 @@ impl Kind {
             Self::Namespace | Self::Node | Self::Pod | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => "security.istio.io",
+            Self::Config(config) => config.group(),
         }
     }
 
-    /// The version that is asked for. Policies are read in an older one, too.
+    /// The version that is asked for. Policies and what shapes requests are read in older ones, too.
     pub fn version(self) -> &'static str {
-        "v1"
+        match self {
+            Self::Config(config) => config
+                .versions()
+                .first()
+                .and_then(|version| version.split_once('/'))
+                .map_or("v1", |(_, version)| version),
+            Self::Namespace
+            | Self::Node
+            | Self::Pod
+            | Self::Service
+            | Self::EndpointSlice
+            | Self::AuthorizationPolicy
+            | Self::PeerAuthentication
+            | Self::RequestAuthentication => "v1",
+        }
     }
 
     /// The resource's name in a URL.
@@ -93,12 +120,13 @@ impl Kind {
             Self::AuthorizationPolicy => "authorizationpolicies",
             Self::PeerAuthentication => "peerauthentications",
             Self::RequestAuthentication => "requestauthentications",
+            Self::Config(config) => config.plural(),
         }
     }
 
     /// Whether the kind may be missing, because a CustomResourceDefinition brings it.
     pub fn is_custom(self) -> bool {
-        self.group() == "security.istio.io"
+        !matches!(self, Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::EndpointSlice)
     }
 
     /// Which policy it is, if it is one.
@@ -107,7 +135,7 @@ impl Kind {
             Self::AuthorizationPolicy => Some(Which::Authorization),
             Self::PeerAuthentication => Some(Which::PeerAuthentication),
             Self::RequestAuthentication => Some(Which::RequestAuthentication),
-            Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::EndpointSlice => None,
+            Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::EndpointSlice | Self::Config(_) => None,
         }
     }
 
@@ -188,6 +216,15 @@ impl Sent {
             }
             return Ok(Object::Policy(read::policy::sent(reader, legible, which, namespace, name)));
         }
+        if let Kind::Config(config) = kind
+            && let Some(ObjectKey { namespace: Some(namespace), name, .. }) = self.key(kind)
+        {
+            let legible = fields.as_ref().filter(|_| reader.errors.is_empty());
+            for field in &self.tree.left_out {
+                reader.fail_at(format!("spec.{field}"), 0, Cause::UnknownField { nearest: None });
+            }
+            return Ok(Object::Config(read::config::sent(reader, legible, config, namespace, name)));
+        }
         if self.tree.cut.is_some() {
             return Err(reader.errors);
         }
@@ -220,6 +257,7 @@ fn declared(reader: &mut Reader, fields: &Fields<'_>, kind: Kind) {
         Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => &["v1"],
         Kind::EndpointSlice => &["discovery.k8s.io/v1"],
         Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => POLICY_VERSIONS,
+        Kind::Config(config) => config.versions(),
     };
     if let Some((found, at)) = reader.some_text(fields.field("apiVersion"))
         && !versions.contains(&found)
@@ -245,7 +283,7 @@ fn core(reader: &mut Reader, fields: &Fields<'_>, kind: Kind) -> Option<Object> 
         Kind::Service => read::service::service(reader, fields, &meta).map(|(service, _)| Object::Service(service)),
         Kind::EndpointSlice => read::slice::slice(reader, fields, &meta).map(Object::EndpointSlice),
         // Read before, whatever else they say; here only those whose name cannot be read.
-        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication => {
+        Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::Config(_) => {
             meta.subdomain(reader);
             None
         }

@@ -1,4 +1,4 @@
-//! Policies of Istio: whom they cover, PeerAuthentication and RequestAuthentication. Rules are read in `authorization`.
+//! Policies of Istio: whom they cover, and PeerAuthentication. Rules are read in `authorization`, those about tokens in `token`.
 //!
 //! Fields and bounds are those of Istio's CustomResourceDefinitions (security.istio.io/v1). Where a list is empty, Istio takes it
 //! as not said.
@@ -11,20 +11,19 @@ use crate::{
     error::{Cause, Found, lines},
     known,
     object::{Labels, MtlsMode, PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, TargetRef},
-    read::{Meta, authorization::authorization, metadata},
+    read::{Meta, authorization::authorization, metadata, token::request_authentication},
     reader::{At, Fields, Reader},
     tree::Value,
 };
 
 /// Most bytes of [`PolicySpec::Rejected`].
-const MAX_REJECTED: usize = 4_096;
+pub(crate) const MAX_REJECTED: usize = 4_096;
 
 const MAX_LABELS: usize = 4_096;
 const MAX_LABEL_CHARS: usize = 63;
 /// Most bytes of a label's name with its prefix: none has more in Kubernetes.
 const MAX_LABEL_NAME: usize = 317;
 const MAX_TARGETS: usize = 16;
-const MAX_JWT_RULES: usize = 4_096;
 
 const MODE: &str = "\"UNSET\", \"DISABLE\", \"PERMISSIVE\" or \"STRICT\"";
 
@@ -136,16 +135,13 @@ fn said(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>, which: Which)
     said.spec = match which {
         Which::Authorization => authorization(reader, &spec, meta).map(PolicySpec::Authorization),
         Which::PeerAuthentication => peer_authentication(reader, &spec).map(PolicySpec::PeerAuthentication),
-        Which::RequestAuthentication => {
-            request_authentication(reader, &spec);
-            Some(PolicySpec::RequestAuthentication)
-        }
+        Which::RequestAuthentication => request_authentication(reader, &spec).map(PolicySpec::RequestAuthentication),
     };
     said
 }
 
 /// `metadata.creationTimestamp`, in the one form Kubernetes writes.
-fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
+pub(crate) fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
     const FORM: &[u8] = b"0000-00-00T00:00:00Z";
     let at = meta.created.as_ref()?;
     let text = reader.text(at)?;
@@ -157,7 +153,7 @@ fn created(reader: &mut Reader, meta: &Meta<'_>) -> Option<Arc<str>> {
     }
 }
 
-fn generation(reader: &mut Reader, meta: &Meta<'_>) -> Option<i64> {
+pub(crate) fn generation(reader: &mut Reader, meta: &Meta<'_>) -> Option<i64> {
     let at = meta.generation.as_ref()?;
     match &at.node.value {
         Value::Int(number) => Some(*number),
@@ -313,18 +309,6 @@ fn mtls(reader: &mut Reader, at: &At<'_>) -> Option<MtlsMode> {
         "PERMISSIVE" => Some(MtlsMode::Permissive),
         "STRICT" => Some(MtlsMode::Strict),
         _ => reader.expected(&at, MODE),
-    }
-}
-
-/// Only for what it says about unknown fields: tokens are a matter of requests.
-fn request_authentication(reader: &mut Reader, spec: &Fields<'_>) {
-    for at in reader.few(spec.field("jwtRules"), "jwtRules", MAX_JWT_RULES) {
-        let Some(rule) = reader.fields(&at, known::JWT_RULE) else { continue };
-        for (list, known) in [("fromHeaders", known::JWT_HEADER), ("outputClaimToHeaders", known::CLAIM_TO_HEADER)] {
-            for at in reader.items(rule.field(list)) {
-                drop(reader.fields(&at, known));
-            }
-        }
     }
 }
 
