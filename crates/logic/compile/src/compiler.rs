@@ -23,6 +23,7 @@ use crate::{
     workload,
 };
 
+mod attached;
 mod derive;
 mod index;
 #[cfg(test)]
@@ -95,7 +96,10 @@ impl Compiler {
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
-            Object::Config(one) => self.configs.set(one),
+            Object::Config(one) => {
+                self.mark_attached(of_its_own(one.kind.name(), &one.namespace));
+                self.configs.set(one);
+            }
         }
     }
 
@@ -118,7 +122,7 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
-            (_, Some(_)) if self.configs.remove(object) => {}
+            (kind, Some(key)) if self.configs.remove(object) => self.mark_attached(of_its_own(kind, &key.namespace)),
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -235,6 +239,7 @@ impl Compiler {
         let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
+        self.mark_attached(Some(name));
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -312,6 +317,7 @@ impl Compiler {
         };
         if !same {
             self.mark_selected(key);
+            self.mark_attached(Some(&key.namespace));
         }
         self.index.replace_service(key, now);
         if !same {
@@ -380,6 +386,11 @@ impl Compiler {
     fn service_name(&self, key: &Key) -> weir_model::ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
+}
+
+/// The namespace whose policies a configuration object can matter to; none for all: a Gateway is named from everywhere.
+fn of_its_own<'n>(kind: &str, namespace: &'n Namespace) -> Option<&'n Namespace> {
+    (kind != "Gateway").then_some(namespace)
 }
 
 /// Whoever the endpoint is, or was.

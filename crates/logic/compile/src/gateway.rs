@@ -207,6 +207,18 @@ impl Gateways {
         self.0.get(&key).filter(|facts| facts.role == GatewayRole::Waypoint)
     }
 
+    /// What a Gateway is, if it is known.
+    pub(crate) fn role(&self, key: &Key) -> Option<GatewayRole> {
+        self.0.get(key).map(|facts| facts.role)
+    }
+
+    /// What a ServiceEntry is bound to.
+    pub(crate) fn of_entry(&self, entry: &Key, own: &WaypointLabels, space: &WaypointLabels) -> Option<Bond> {
+        let (gateway, _) = named(own, space, &entry.namespace)?;
+        let outcome = self.outcome(&gateway, &entry.namespace, [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
+    }
+
     /// What a service is bound to. A waypoint's own service is bound to none.
     pub(crate) fn of_service(&self, service: &ServiceObject, space: &WaypointLabels) -> Option<Bond> {
         let (gateway, _) = named(&service.waypoint, space, &service.namespace)?;

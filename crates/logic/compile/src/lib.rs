@@ -21,6 +21,7 @@ pub use gateway::{
     AllowedNamespaces, BindingOutcome, BindingStatus, GatewayError, GatewayFacts, GatewayRole, InboundBinding,
     WaypointFor,
 };
+pub use policy::attached::{Served, TokenPolicy, WaypointName};
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
     Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,
