@@ -48,7 +48,7 @@ pub(crate) enum GatewayRole {
 
 impl GatewayRole {
     /// By the name of its class: Istio's `istio-waypoint` and `istio-agentgateway-waypoint`, and our own `weir-waypoint`.
-    fn of_class(class: &str) -> Self {
+    pub(crate) fn of_class(class: &str) -> Self {
         match class {
             "istio-waypoint" | "istio-agentgateway-waypoint" | "weir-waypoint" => Self::Waypoint,
             _ => Self::Other,
@@ -140,6 +140,19 @@ impl Gateways {
         }
         let key = Key { namespace: namespace.clone(), name: traits.labels.value(GATEWAY)?.clone() };
         self.0.get(&key).filter(|facts| facts.role == GatewayRole::Waypoint)
+    }
+
+    /// What a Gateway is, if it is known.
+    pub(crate) fn role(&self, key: &Key) -> Option<GatewayRole> {
+        self.0.get(key).map(|facts| facts.role)
+    }
+
+    /// What a ServiceEntry is bound to.
+    pub(crate) fn of_entry(&self, entry: &Key, own: &WaypointLabels, space: Around<'_>) -> Option<Bond> {
+        let (gateway, _) = named(own, space.waypoint, &entry.namespace)?;
+        let outcome =
+            self.outcome(&gateway, (&entry.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
     }
 
     /// What a service is bound to. A waypoint's own service is bound to none.

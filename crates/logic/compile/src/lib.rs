@@ -18,6 +18,7 @@ mod workload;
 pub use compile::{compile, compile_with_status};
 pub use compiler::Compiler;
 pub use gateway::{BindingOutcome, BindingStatus};
+pub use policy::attached::{Served, TokenPolicy, WaypointName};
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
     Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,
