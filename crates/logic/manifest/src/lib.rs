@@ -17,12 +17,13 @@ mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind, ConfigObject,
-    ConfigSpec, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, GatewayRouteSpec, GatewaySpec,
-    Ignored, Labels, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch,
-    PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec,
-    ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TargetPort,
-    TargetRef, TelemetrySpec, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
+    AccessLoggingEntry, AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind,
+    ConfigObject, ConfigSpec, ContainerPort, CustomTag, DataplaneMode, DestinationRuleSpec, EndpointSliceObject,
+    GatewayRouteSpec, GatewaySpec, Ignored, Labels, MetricSelector, MetricsEntry, MetricsOverride, MtlsMode,
+    NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, PathMatch, PeerAuthenticationSpec,
+    Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, ReferenceGrantSpec, ServiceEntrySpec, ServiceObject,
+    ServicePortObject, Sidecar, SliceEndpoint, SlicePort, Source, TagOverride, TargetPort, TargetRef, TelemetrySpec,
+    TracingEntry, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored, WorkloadMode,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

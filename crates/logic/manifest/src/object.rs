@@ -10,8 +10,9 @@ mod config;
 mod policy;
 
 pub use config::{
-    ConfigKind, ConfigObject, ConfigSpec, DestinationRuleSpec, GatewayRouteSpec, GatewaySpec, ReferenceGrantSpec,
-    ServiceEntrySpec, TelemetrySpec, VirtualServiceSpec,
+    AccessLoggingEntry, ConfigKind, ConfigObject, ConfigSpec, CustomTag, DestinationRuleSpec, GatewayRouteSpec,
+    GatewaySpec, MetricSelector, MetricsEntry, MetricsOverride, ReferenceGrantSpec, ServiceEntrySpec, TagOverride,
+    TelemetrySpec, TracingEntry, VirtualServiceSpec, WorkloadMode,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,

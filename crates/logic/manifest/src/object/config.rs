@@ -20,7 +20,10 @@ pub use gateway::GatewaySpec;
 pub use gateway_route::GatewayRouteSpec;
 pub use reference_grant::ReferenceGrantSpec;
 pub use service_entry::ServiceEntrySpec;
-pub use telemetry::TelemetrySpec;
+pub use telemetry::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TelemetrySpec,
+    TracingEntry, WorkloadMode,
+};
 pub use virtual_service::VirtualServiceSpec;
 
 /// An object that shapes requests.
