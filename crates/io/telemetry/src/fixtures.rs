@@ -6,7 +6,8 @@ use std::{
 };
 
 use weir_model::{
-    Flags, Health, HealthPolicy, Locality, Network, NetworkMode, Service, SpiffeId, Tunnel, Workload, WorkloadKind,
+    Flags, Health, HealthPolicy, Locality, Network, NetworkMode, Service, SpiffeId, Termination, Tunnel, Workload,
+    WorkloadKind,
 };
 
 use crate::{HttpParty, HttpProtocol, HttpRecord, HttpSecurity, UpstreamRecord};
@@ -33,6 +34,8 @@ pub(crate) fn workload(name: &str, namespace: &str) -> Workload {
         canonical_revision: "v2".into(),
         services: Vec::new(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -44,6 +47,7 @@ pub(crate) fn service(short_name: &str, namespace: &str) -> Service {
         vips: Vec::new(),
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     }
 }

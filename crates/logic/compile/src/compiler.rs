@@ -30,6 +30,7 @@ mod plain;
 mod policies;
 mod required;
 mod statuses;
+mod waypoints;
 
 use index::Index;
 use required::Required;
@@ -231,8 +232,9 @@ impl Compiler {
 
 impl Compiler {
     fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let pods = self.index.replace_namespace(name, mode, waypoint);
+        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
+        self.marked.services.extend(services);
     }
 
     fn set_node(&mut self, node: &NodeObject) {

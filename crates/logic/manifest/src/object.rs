@@ -8,15 +8,28 @@ use crate::error::{ObjectRef, Origin};
 
 mod config;
 mod policy;
+mod token;
 
 pub use config::{
-    AccessLoggingEntry, ConfigKind, ConfigObject, ConfigSpec, CustomTag, DestinationRuleSpec, GatewayRouteSpec,
-    GatewaySpec, MetricSelector, MetricsEntry, MetricsOverride, ReferenceGrantSpec, ServiceEntrySpec, TagOverride,
-    TelemetrySpec, TracingEntry, VirtualServiceSpec, WorkloadMode,
+    BackendRef, ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, CookieLifetime, DestinationRuleSpec,
+    EntryAddress, EntryEndpoint, EntryPort, EntryResolution, ExportTo, ExtensionRef, GatewayAddress, GatewayRouteRule,
+    GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, HttpVersion, InboundBinding, Infrastructure,
+    LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, LoadBalancer, Location, ParentRef,
+    PortPolicy, ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, RequestMirror, RouteBackend, RouteFilters,
+    RouteNamespaces, ServiceEntrySpec, SessionCarrier, SessionPersistence, SubsetSpec, TcpKeepalive, TelemetrySpec,
+    TlsMode, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec, WaypointFor,
+};
+// What a Telemetry is made of.
+pub use config::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,
+};
+pub use token::{
+    ClaimToHeader, HeaderName, KeySource, KeysUrl, Presence, RequestAuthenticationSpec, Scheme, TokenHeader, TokenRule,
 };
 
 /// Labels of an object.

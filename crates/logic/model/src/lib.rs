@@ -10,6 +10,7 @@ mod name;
 mod policy;
 mod service;
 mod telemetry;
+mod waypoint;
 mod workload;
 
 pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
@@ -28,4 +29,5 @@ pub use telemetry::{
     AccessLogging, Fact, Metric, MetricChange, MetricSettings, SAMPLES_OF, SpanTag, TagChange, TelemetrySettings,
     TracingSettings,
 };
+pub use waypoint::{Termination, WaypointAddress, WaypointDestination};
 pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};

@@ -10,6 +10,7 @@ use weir_model::{Enrolment, Health, HealthPolicy, NetworkMode, Policy, Workload,
 
 use super::*;
 use crate::{
+    gateway::Gateways,
     policy::{
         mtls,
         waypoint::{self, Bonds},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The objects, by what they are.
-pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -> Mesh {
+pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, settings: &Settings) -> Mesh {
     let mut mesh = Mesh::default();
     let mut sharing = Sharing::default();
     let pods: Vec<&PodObject> = all(objects, |one| if let Object::Pod(pod) = one { Some(pod) } else { None });
@@ -34,7 +35,8 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
         });
         let trimmed = sharing.pod(PodObject::clone(pod));
         let mut policies = policies_over(objects, settings, pod);
-        if workload::enrolment(&trimmed.traits, mode) == Enrolment::Enrolled {
+        let gateway = gateways.of_pod(&pod.namespace, &trimmed.traits);
+        if workload::enrolment(&trimmed.traits, mode, gateway) == Enrolment::Enrolled {
             let levels = levels(objects, settings, pod).map(|one| one.and_then(|one| modes(settings, one)));
             let [own, namespace, everywhere] = &levels;
             policies.extend(mtls::named(own.as_ref(), [namespace.as_ref(), everywhere.as_ref()]));
@@ -44,15 +46,20 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
         }
         policies.sort();
         let locality = locality.into_iter().next().unwrap_or_default();
-        let around = Surroundings { mode, locality, services: Vec::new(), policies };
+        let space = namespace.map(|one| one.waypoint.clone()).unwrap_or_default();
+        let bond = gateways.of_workload(&key, &trimmed.traits, &space);
+        let waypoint = bond.and_then(|bond| bond.address(settings));
+        let around = Surroundings { mode, locality, services: Vec::new(), policies, gateway, waypoint };
         if pod.node == settings.node && pod.node.is_some() {
-            mesh.local_pods.push(workload::local_pod(settings, &key, &trimmed, around.mode));
+            mesh.local_pods.push(workload::local_pod(settings, &key, &trimmed, mode, gateway));
         }
         workloads.insert(workload::uid(settings, &key), workload::workload(settings, &key, &trimmed, around));
     }
     for object in objects.values() {
         if let Object::Service(service) = object {
-            mesh.services.push(service::service(settings, service));
+            let space = space_of(objects, &service.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
+            let bond = gateways.of_service(service, &space);
+            mesh.services.push(service::service(settings, service, bond.and_then(|bond| bond.address(settings))));
             place(objects, settings, &pods, service, &mut workloads);
         }
         if let Object::Policy(policy) = object {
@@ -87,9 +94,13 @@ fn selector(policy: &PolicyObject) -> Option<&Labels> {
 }
 
 fn namespace_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, pod: &PodObject) -> Option<&'o NamespaceObject> {
+    space_of(objects, &pod.namespace)
+}
+
+fn space_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, name: &Namespace) -> Option<&'o NamespaceObject> {
     let named = all(objects, |one| {
         let Object::Namespace(namespace) = one else { return None };
-        (namespace.name == pod.namespace).then_some(namespace)
+        (namespace.name == *name).then_some(namespace)
     });
     named.first().copied()
 }
@@ -113,7 +124,7 @@ fn peer_authentication(policy: &PolicyObject) -> Option<&PeerAuthenticationSpec>
         PolicySpec::PeerAuthentication(spec) if selector(policy).is_some() || spec.ports.is_empty() => Some(spec),
         PolicySpec::PeerAuthentication(_)
         | PolicySpec::Authorization(_)
-        | PolicySpec::RequestAuthentication
+        | PolicySpec::RequestAuthentication(_)
         | PolicySpec::Rejected(_) => None,
     }
 }

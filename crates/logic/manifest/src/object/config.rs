@@ -1,6 +1,7 @@
 //! Objects that shape requests: routes, destinations, gateways, telemetry. Every value is legal.
 
 mod destination_rule;
+mod export_to;
 mod gateway;
 mod gateway_route;
 mod reference_grant;
@@ -15,14 +16,25 @@ use weir_model::Namespace;
 use super::{Labels, object};
 use crate::error::{ObjectRef, Origin};
 
-pub use destination_rule::DestinationRuleSpec;
-pub use gateway::GatewaySpec;
-pub use gateway_route::GatewayRouteSpec;
-pub use reference_grant::ReferenceGrantSpec;
-pub use service_entry::ServiceEntrySpec;
+pub use destination_rule::{
+    ConnectionPool, DestinationRuleSpec, HttpVersion, LoadBalancer, PortPolicy, ProxyVersion, Remark, RemarkKind,
+    SubsetSpec, TcpKeepalive, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings,
+};
+pub use export_to::ExportTo;
+pub use gateway::{
+    GatewayAddress, GatewaySpec, InboundBinding, Infrastructure, LabelExpression, LabelOperator, LabelSelector,
+    Listener, ListenerNamespaces, RouteNamespaces, TlsMode, WaypointFor,
+};
+pub use gateway_route::{
+    BackendRef, CookieLifetime, ExtensionRef, GatewayRouteRule, GatewayRouteSpec, GatewayScope, ParentRef,
+    RequestMirror, RouteBackend, RouteFilters, SessionCarrier, SessionPersistence,
+};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
+pub use service_entry::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec};
+pub use telemetry::TelemetrySpec;
 pub use telemetry::{
-    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TelemetrySpec,
-    TracingEntry, WorkloadMode,
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
 };
 pub use virtual_service::VirtualServiceSpec;
 
@@ -128,7 +140,7 @@ impl ConfigKind {
             Self::Telemetry => &["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"],
             Self::Gateway | Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
-            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
         }
     }
