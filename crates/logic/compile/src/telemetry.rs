@@ -6,7 +6,10 @@
 
 mod expression;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use weir_manifest::{
     AccessLoggingEntry, ConfigKind, ConfigObject, ConfigSpec, CustomTag, MetricSelector, MetricsEntry, PolicyTarget,
@@ -55,9 +58,17 @@ enum Level {
 /// What one object says, compiled.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Says {
-    metrics: Vec<(MetricSelector, Option<bool>, BTreeMap<Arc<str>, TagChange>)>,
+    metrics: Vec<Override>,
     access_log: Option<AccessLogging>,
     tracing: Vec<Traced>,
+}
+
+/// What one of `overrides` says.
+#[derive(Debug, Clone, PartialEq)]
+struct Override {
+    of: MetricSelector,
+    disabled: Option<bool>,
+    tags: BTreeMap<Arc<str>, TagChange>,
 }
 
 /// What one of `tracing` says.
@@ -129,7 +140,8 @@ impl Telemetries {
                         ("Gateway", _) => levels.push(Level::Waypoint(object.namespace.clone(), one.name.clone())),
                         ("GatewayClass", true) => levels.push(Level::Class(one.name.clone())),
                         ("GatewayClass", false) => {
-                            let why = format!("a class is named from {}, the root namespace, only", settings.root_namespace);
+                            let why =
+                                format!("a class is named from {}, the root namespace, only", settings.root_namespace);
                             tell(&format!("spec.targetRefs[{i}]"), FindingReason::NotPermitted, why);
                         }
                         (kind, _) => {
@@ -142,10 +154,12 @@ impl Telemetries {
             }
         };
         for level in levels {
-            if self.levels.contains_key(&level) {
-                tell("", FindingReason::Conflicted, format!("an older Telemetry says what holds for {}", level.words()));
-            } else {
-                self.levels.insert(level, says.clone());
+            match self.levels.entry(level) {
+                Entry::Vacant(place) => drop(place.insert(says.clone())),
+                Entry::Occupied(place) => {
+                    let message = format!("an older Telemetry says what holds for {}", place.key().words());
+                    tell("", FindingReason::Conflicted, message);
+                }
             }
         }
     }
@@ -194,8 +208,8 @@ impl Level {
 
 impl Says {
     fn apply(&self, settings: &mut TelemetrySettings, metrics: &mut MetricSettings) {
-        for (selector, disabled, tags) in &self.metrics {
-            let of: &[Metric] = match selector {
+        for Override { of, disabled, tags } in &self.metrics {
+            let of: &[Metric] = match of {
                 MetricSelector::All => &Metric::ALL,
                 MetricSelector::Standard(metric) => std::slice::from_ref(metric),
                 MetricSelector::Custom(_) => &[],
@@ -297,7 +311,7 @@ fn metrics(
             };
             tags.insert(name.clone(), tag);
         }
-        says.metrics.push((change.metric.clone(), change.disabled, tags));
+        says.metrics.push(Override { of: change.metric.clone(), disabled: change.disabled, tags });
     }
     Ok(())
 }

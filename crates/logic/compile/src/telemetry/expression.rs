@@ -167,12 +167,10 @@ mod tests {
             ("plain", Ok(vec![literal("plain")])),
             ("", Ok(vec![])),
             ("100%%", Ok(vec![literal("100%")])),
-            ("%REQ(:METHOD)% %REQ(X-Team)%!", Ok(vec![
-                Fact::Method,
-                literal(" "),
-                Fact::RequestHeader("x-team".into()),
-                literal("!"),
-            ])),
+            (
+                "%REQ(:METHOD)% %REQ(X-Team)%!",
+                Ok(vec![Fact::Method, literal(" "), Fact::RequestHeader("x-team".into()), literal("!")]),
+            ),
             ("%PROTOCOL%%RESPONSE_CODE%", Ok(vec![Fact::Protocol, Fact::ResponseCode])),
             ("a%PROTOCOL", Err("%PROTOCOL".to_owned())),
             ("%START_TIME%", Err("%START_TIME%".to_owned())),
