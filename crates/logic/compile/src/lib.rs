@@ -12,6 +12,7 @@ mod policy;
 mod routes;
 mod service;
 mod settings;
+mod telemetry;
 mod trimmed;
 mod workload;
 
@@ -25,4 +26,6 @@ pub use routes::{
     RouteReason, RouteStatus, Routes, routes,
 };
 pub use settings::{ClusterDomain, Settings, default_root_namespace};
+pub use telemetry::{Telemetries, WaypointName};
+pub use weir_model::TelemetrySettings;
 pub use weir_world::{Delta, Mesh};

@@ -16,7 +16,7 @@ use weir_route::{RouteObject, RouteTable, TcpObject, TcpTable};
 use weir_serving::{Destinations, Host, Serving};
 use weir_world::World;
 
-use crate::Settings;
+use crate::{Settings, Telemetries};
 
 pub use configs::Configs;
 pub use finding::{Finding, FindingReason};
@@ -50,6 +50,8 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// What became of each route of the Gateway API.
     pub statuses: Vec<RouteStatus>,
+    /// What is told of requests.
+    pub telemetries: Telemetries,
 }
 
 /// Compiles all objects that shape requests.
@@ -61,8 +63,10 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
     findings.extend(services.findings);
     findings.extend(gateway.findings);
+    let (telemetries, of_telemetry) = Telemetries::new(settings, configs);
+    findings.extend(of_telemetry);
     findings.extend(configs.findings());
-    Compiled { serving, findings, statuses }
+    Compiled { serving, findings, statuses, telemetries }
 }
 
 /// Puts together what is said of each host. Where routes of the Gateway API name a service, VirtualServices have no say.
