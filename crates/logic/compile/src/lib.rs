@@ -23,8 +23,9 @@ pub use gateway::{
 };
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
-    Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,
-    RouteReason, RouteStatus, Routes, routes,
+    Compiled, Configs, Finding, FindingReason, GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus,
+    Ground, HostRoutes, ListenerStatus, ParentStatus, RouteCondition, RouteConditionKind, RouteReason, RouteStatus,
+    Routes, routes, waypoint_facts,
 };
 pub use settings::{ClusterDomain, Settings, default_root_namespace};
 pub use weir_world::{Delta, Mesh};
