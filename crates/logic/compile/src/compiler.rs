@@ -9,10 +9,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
+    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
     WaypointLabels,
 };
-use weir_model::{Namespace, PolicyName};
+use weir_model::{Namespace, PolicyName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
@@ -207,6 +207,11 @@ impl Compiler {
     /// The objects that shape requests, as they are now.
     pub fn configs(&self) -> &Configs {
         &self.configs
+    }
+
+    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
+        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
     }
 
     /// What is served of the mesh as it was last taken.

@@ -80,6 +80,14 @@ impl Space {
 }
 
 impl Index {
+    /// All pods, in no order.
+    pub(super) fn pods(&self) -> impl Iterator<Item = (Key, &Pod)> {
+        self.spaces.iter().flat_map(|(namespace, space)| {
+            let key = |name: &Arc<str>| Key { namespace: namespace.clone(), name: name.clone() };
+            space.pods.iter().map(move |(name, pod)| (key(name), pod))
+        })
+    }
+
     /// Whether nothing is held of objects that are gone.
     #[cfg(test)]
     pub(super) fn is_tidy(&self) -> bool {
