@@ -18,8 +18,6 @@ use crate::{
 
 /// Where waypoints take HBONE unless they say otherwise. Istio `GatewayAddress.hbone_mtls_port`.
 const HBONE: u16 = 15008;
-/// Where they are handed what came over HBONE unless they say otherwise. Istio's convention for `PROXY`.
-const PROXY: u16 = 15088;
 /// The label that every namespace has. Kubernetes `LabelMetadataName`.
 const NAME: &str = "kubernetes.io/metadata.name";
 
@@ -242,10 +240,9 @@ impl From<&GatewaySpec> for GatewayFacts {
             role: GatewayRole::of_class(&spec.class),
             waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
             proxy: match spec.inbound_binding {
-                Some(InboundBinding::Proxy(Some(port))) => Some(port),
-                Some(InboundBinding::Proxy(None)) => Port::new(PROXY),
+                Some(InboundBinding::Proxy(port)) => Some(port),
                 // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
-                Some(InboundBinding::None(_)) | None => None,
+                Some(InboundBinding::None) | None => None,
             },
             namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
         }
