@@ -6,6 +6,7 @@
 
 mod compile;
 mod compiler;
+mod concerns;
 mod gateway;
 mod labels;
 mod policy;
@@ -18,8 +19,9 @@ mod workload;
 
 pub use compile::{compile, compile_with_status};
 pub use compiler::Compiler;
+pub use concerns::{concerns, refers};
 pub use gateway::{BindingOutcome, BindingStatus};
-pub use policy::attached::{Served, TokenPolicy, WaypointName};
+pub use policy::attached::{Served, TokenPolicy, WaypointName, is_of_waypoints};
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
     Compiled, Configs, Finding, FindingReason, GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus,

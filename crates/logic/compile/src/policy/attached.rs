@@ -120,6 +120,6 @@ impl Attached {
 }
 
 /// Whether Gateways of the class are waypoints.
-pub(crate) fn is_of_waypoints(class: &str) -> bool {
+pub fn is_of_waypoints(class: &str) -> bool {
     GatewayRole::of_class(class) == GatewayRole::Waypoint
 }
