@@ -70,6 +70,8 @@ pub(crate) enum Failure {
     Reset,
     /// The endpoint's bytes are no HTTP.
     Protocol,
+    /// The client's body broke off, or was none.
+    Client,
     /// The time of the attempt is over.
     TryTimeout,
     /// The time of the request is over.
@@ -85,7 +87,7 @@ impl Failure {
             Self::NotSent => Some(Outcome::ResetBeforeRequest),
             Self::Stale | Self::Ended | Self::Reset | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout => Some(Outcome::TryTimeout),
-            Self::Overflow(_) | Self::Timeout => None,
+            Self::Overflow(_) | Self::Client | Self::Timeout => None,
         }
     }
 
@@ -96,6 +98,7 @@ impl Failure {
             Self::NotSent | Self::Stale | Self::Ended => Flag::UpstreamConnectionTermination,
             Self::Refused | Self::Reset => Flag::UpstreamRemoteReset,
             Self::Protocol => Flag::UpstreamProtocolError,
+            Self::Client => Flag::DownstreamProtocolError,
             Self::TryTimeout | Self::Timeout => Flag::UpstreamRequestTimeout,
         }
     }
@@ -110,6 +113,7 @@ impl Failure {
             Self::Refused => "remote refused stream reset",
             Self::Reset => "remote reset",
             Self::Protocol => "protocol error",
+            Self::Client => "downstream body",
             Self::TryTimeout | Self::Timeout => "timeout",
         }
     }
@@ -125,6 +129,7 @@ impl Failure {
             | Self::Ended
             | Self::Reset
             | Self::Protocol
+            | Self::Client
             | Self::TryTimeout
             | Self::Timeout => None,
         }
@@ -133,7 +138,7 @@ impl Failure {
     /// What it says of the endpoint; a breaker says nothing.
     pub(crate) fn health(&self) -> Option<weir_balance::Outcome> {
         match self {
-            Self::Overflow(_) => None,
+            Self::Overflow(_) | Self::Client => None,
             Self::TryTimeout | Self::Timeout | Self::ConnectTimeout(_) => Some(weir_balance::Outcome::TimedOut),
             Self::Connect(_)
             | Self::Refused

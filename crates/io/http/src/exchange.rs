@@ -238,7 +238,7 @@ fn change(headers: &mut HeaderMap, edits: Vec<Edit>) {
 }
 
 /// An answer after which the connection ends.
-fn close<A: Around>(mut response: Response<Answer<A>>) -> Response<Answer<A>> {
+pub(crate) fn close<A: Around>(mut response: Response<Answer<A>>) -> Response<Answer<A>> {
     response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     response
 }

@@ -120,6 +120,8 @@ pub(crate) async fn forward<A: Around>(
                 None => return way.answer(got, upstream, cookie, watch, log),
                 Some(wait) => Ok(wait),
             },
+            // Whatever an endpoint made of it: a body that broke off is the client's doing.
+            Err(_) if way.head.source.as_ref().is_some_and(|source| source.is_broken()) => Err(Failure::Client),
             Err(failure) => way.after_failure(failure, &mut log),
         };
         match got {
@@ -302,6 +304,11 @@ impl<A: Around> Way<'_, '_, A> {
                 Reply::new(504, "upstream request timeout", failure.flag(), "upstream_per_try_timeout").give(log)
             }
             Failure::Overflow(_) => overflowed(failure, is_retried, log),
+            Failure::Client => {
+                let mut reply = Reply::bad_request("http1.codec_error");
+                reply.flags = failure.flag().into();
+                crate::exchange::close(reply.give(log))
+            }
             Failure::Connect(_)
             | Failure::ConnectTimeout(_)
             | Failure::Refused

@@ -43,6 +43,8 @@ struct Inner {
     spilled: bool,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// It broke off, or was no body: no attempt may take it for whole.
+    is_broken: bool,
     received: u64,
     messages: Option<Messages>,
     watchers: Vec<Waker>,
@@ -61,6 +63,7 @@ impl Source {
             spilled: false,
             trailers: None,
             ended: false,
+            is_broken: false,
             received: 0,
             messages: is_grpc.then(Messages::default),
             watchers: Vec::new(),
@@ -76,6 +79,11 @@ impl Source {
     /// Whether it can be sent again.
     pub(crate) fn again(&self) -> Again {
         if self.0.borrow().spilled { Again::Consumed } else { Again::Held }
+    }
+
+    /// Whether it broke off, or was no body.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.borrow().is_broken
     }
 
     /// It will not be sent again: nothing more is held.
@@ -97,7 +105,7 @@ impl Source {
     pub(crate) fn abandon(&self) {
         let mut inner = self.0.borrow_mut();
         if !inner.ended {
-            (inner.spilled, inner.most) = (true, 0);
+            (inner.is_broken, inner.spilled, inner.most) = (true, true, 0);
             inner.held.clear();
             inner.end();
         }
@@ -132,13 +140,17 @@ impl Source {
 }
 
 impl Inner {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             None => {
                 self.end();
                 return Poll::Ready(None);
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Err(error)) => {
+                (self.is_broken, self.spilled) = (true, true);
+                self.held.clear();
+                return Poll::Ready(Some(Err(error.into())));
+            }
             Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
@@ -173,6 +185,17 @@ impl Inner {
     }
 }
 
+/// The client's body broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's body broke off")]
+pub(crate) struct Broken(#[source] Option<hyper::Error>);
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Self(Some(error))
+    }
+}
+
 /// One reading of the client's body.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -184,8 +207,11 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut inner = self.source.0.borrow_mut();
+        if inner.is_broken {
+            return Poll::Ready(Some(Err(Broken(None))));
+        }
         if let Some(piece) = inner.held.get(self.at) {
             self.at += 1;
             self.sent = self.sent.saturating_add(wide(piece.len()));
@@ -227,7 +253,10 @@ impl Body for Upload {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Client(Replay { source, at, are_trailers_sent, .. }) => {
                 let inner = source.0.borrow();
-                inner.ended && *at >= inner.held.len() && (inner.trailers.is_none() || *are_trailers_sent)
+                inner.ended
+                    && !inner.is_broken
+                    && *at >= inner.held.len()
+                    && (inner.trailers.is_none() || *are_trailers_sent)
             }
         }
     }
