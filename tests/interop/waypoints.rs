@@ -22,10 +22,10 @@ struct Scene {
     bed: Bed,
 }
 
-/// The service `shop`, bound to a waypoint.
-fn shop(waypoint: &str) -> String {
+/// The service `shop`, bound to a waypoint, and perhaps entered through it only.
+fn shop(waypoint: &str, more: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Service\nmetadata:\n  name: shop\n  namespace: default\n  labels:\n    istio.io/use-waypoint: {waypoint}\n\
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: shop\n  namespace: default\n  labels:\n    istio.io/use-waypoint: {waypoint}\n{more}\
          spec:\n  selector:\n    app: shop\n  ports:\n  - name: http\n    port: 80\n    targetPort: 8080\n"
     )
 }
@@ -45,7 +45,7 @@ impl Scene {
             topology.add_pod(pod).unwrap();
         }
         let vips = topology.allot_cluster_ips("default", "shop").unwrap();
-        topology.add_manifest("shop.yaml", &shop("gate")).unwrap();
+        topology.add_manifest("shop.yaml", &shop("gate", "")).unwrap();
         topology.add_manifest("gateway.yaml", &gateway(annotations)).unwrap();
         for (name, ports) in [("gate", vec![("mesh".into(), 15008, 15008)]), ("free", vec![("http".into(), 80, 8080)])]
         {
@@ -156,9 +156,9 @@ fn an_envoy_that_ends_hbone_itself_gets_what_is_bound_to_it() {
     scene.unreached("none of its 1 workloads is ready");
     scene.bed.topology.change_pod("gate", |spec| spec.ready = true).unwrap();
     scene.reached();
-    scene.bed.topology.add_manifest("shop.yaml", &shop("nobody")).unwrap();
+    scene.bed.topology.add_manifest("shop.yaml", &shop("nobody", "")).unwrap();
     scene.unreached("default/nobody.default.svc.cluster.local only, and the mesh knows no such waypoint");
-    scene.bed.topology.add_manifest("shop.yaml", &shop("none")).unwrap();
+    scene.bed.topology.add_manifest("shop.yaml", &shop("none", "")).unwrap();
     let direct = || Ok(scene.vips().iter().all(|vip| scene.asked(*vip).is_ok_and(|(_, seen)| from.contains(&seen))));
     eventually("it is reached directly", direct).unwrap();
     let Scene { envoy, bed } = scene;
@@ -192,6 +192,13 @@ fn an_envoy_behind_our_agent_is_told_who_the_client_is() {
     // What the waypoint sends goes on in the mesh, as the waypoint.
     let on = ["connection complete", "src.workload=\"gate\"", "dst.workload=\"shop\"", "direction=\"outbound\""];
     scene.told("the line of the way on", || scene.bed.mesh.agent(1).log(), &on);
+    // Where the waypoint is required, it is the only way.
+    topology.add_manifest("shop.yaml", &shop("gate", "    weir.dev/waypoint: required\n")).unwrap();
+    for at in scene.bed.http("shop").into_iter().chain(topology.cluster_ips("free").map(|ip| SocketAddr::new(ip, 80))) {
+        let netns = topology.pod("client").netns();
+        eventually("only the waypoint enters", || Ok(refused(netns, at).is_ok())).unwrap();
+    }
+    scene.reached();
     let lines = || scene.envoy.log().lines().filter(|line| line.contains("HANDED")).count();
     let before = lines();
     let signed =
