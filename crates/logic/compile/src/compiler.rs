@@ -24,6 +24,7 @@ use crate::{
     workload,
 };
 
+mod attached;
 mod derive;
 mod index;
 #[cfg(test)]
@@ -97,6 +98,7 @@ impl Compiler {
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
             Object::Config(one) => {
+                self.mark_attached(of_its_own(one.kind.name(), &one.namespace));
                 if let ConfigSpec::Gateway(spec) = &one.spec {
                     self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
                 }
@@ -125,6 +127,7 @@ impl Compiler {
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
             (kind, Some(key)) if self.configs.remove(object) => {
+                self.mark_attached(of_its_own(kind, &key.namespace));
                 if kind == ConfigKind::Gateway.name() {
                     self.set_gateway(&key.namespace, &key.name, None);
                 }
@@ -245,6 +248,7 @@ impl Compiler {
         let (pods, services) = self.index.replace_namespace(name, now);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
+        self.mark_attached(Some(name));
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -322,6 +326,7 @@ impl Compiler {
         };
         if !same {
             self.mark_selected(key);
+            self.mark_attached(Some(&key.namespace));
         }
         self.index.replace_service(key, now);
         if !same {
@@ -390,6 +395,11 @@ impl Compiler {
     fn service_name(&self, key: &Key) -> weir_model::ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
+}
+
+/// The namespace whose policies a configuration object can matter to; none for all: a Gateway is named from everywhere.
+fn of_its_own<'n>(kind: &str, namespace: &'n Namespace) -> Option<&'n Namespace> {
+    (kind != "Gateway").then_some(namespace)
 }
 
 /// Whoever the endpoint is, or was.

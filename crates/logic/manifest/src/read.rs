@@ -7,6 +7,7 @@ pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod service;
 pub(crate) mod slice;
+pub(crate) mod token;
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -128,7 +128,7 @@ fn peer_authentication(policy: &PolicyObject) -> Option<&PeerAuthenticationSpec>
         PolicySpec::PeerAuthentication(spec) if selector(policy).is_some() || spec.ports.is_empty() => Some(spec),
         PolicySpec::PeerAuthentication(_)
         | PolicySpec::Authorization(_)
-        | PolicySpec::RequestAuthentication
+        | PolicySpec::RequestAuthentication(_)
         | PolicySpec::Rejected(_) => None,
     }
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use weir_authz::{Compiled, Decision, Destination, Peer, PolicySet};
 use weir_manifest::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, DataplaneMode, MtlsMode, NamespaceObject, Operation,
-    PathMatch, PeerAuthenticationSpec, PolicySpec, PolicyTarget, SliceEndpoint, Source, TargetRef, WaypointLabels,
-    WaypointUse,
+    PathMatch, PeerAuthenticationSpec, PolicySpec, PolicyTarget, RequestAuthenticationSpec, SliceEndpoint, Source,
+    TargetRef, WaypointLabels, WaypointUse,
 };
 use weir_model::{Health, PolicyKind, Port, Sides, TextMatch, Workload};
 
@@ -61,7 +61,7 @@ fn a_spec() -> impl Strategy<Value = (PolicyKind, PolicySpec)> {
     prop_oneof![
         2 => authorization.prop_map(|spec| (PolicyKind::Authorization, spec)),
         4 => peers.prop_map(|spec| (PolicyKind::PeerAuthentication, spec)),
-        1 => Just((PolicyKind::RequestAuthentication, PolicySpec::RequestAuthentication)),
+        1 => Just((PolicyKind::RequestAuthentication, PolicySpec::RequestAuthentication(RequestAuthenticationSpec::default()))),
         1 => prop::sample::select(vec![PolicyKind::Authorization, PolicyKind::PeerAuthentication])
             .prop_map(|kind| (kind, PolicySpec::Rejected("spec.x: no".into()))),
     ]
