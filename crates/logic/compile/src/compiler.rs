@@ -9,20 +9,22 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
-    WaypointLabels,
+    ConfigKind, ConfigSpec, EndpointSliceObject, Labels, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    PolicyObject, ServiceObject,
 };
 use weir_model::{Namespace, PolicyName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
+    gateway::GatewayFacts,
     policy::{self, Declared},
     routes,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
 
+mod attached;
 mod derive;
 mod index;
 #[cfg(test)]
@@ -89,13 +91,19 @@ impl Compiler {
     pub fn set(&mut self, object: Object) {
         self.allow(&object.key());
         match object {
-            Object::Namespace(one) => self.set_namespace(&one.name, one.mode, one.waypoint),
+            Object::Namespace(one) => self.set_namespace(&one.name, Some(&one)),
             Object::Node(one) => self.set_node(&one),
             Object::Pod(one) => self.set_pod(one),
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
-            Object::Config(one) => self.configs.set(one),
+            Object::Config(one) => {
+                self.mark_attached(of_its_own(one.kind.name(), &one.namespace));
+                if let ConfigSpec::Gateway(spec) = &one.spec {
+                    self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
+                }
+                self.configs.set(one);
+            }
         }
     }
 
@@ -106,7 +114,7 @@ impl Compiler {
         match (&*object.kind, key) {
             ("Namespace", _) => {
                 if let Ok(name) = object.name.parse() {
-                    self.set_namespace(&name, None, WaypointLabels::default());
+                    self.set_namespace(&name, None);
                 }
             }
             ("Node", _) => {
@@ -118,7 +126,12 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
-            (_, Some(_)) if self.configs.remove(object) => {}
+            (kind, Some(key)) if self.configs.remove(object) => {
+                self.mark_attached(of_its_own(kind, &key.namespace));
+                if kind == ConfigKind::Gateway.name() {
+                    self.set_gateway(&key.namespace, &key.name, None);
+                }
+            }
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -231,10 +244,11 @@ impl Compiler {
 }
 
 impl Compiler {
-    fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
+    fn set_namespace(&mut self, name: &Namespace, now: Option<&NamespaceObject>) {
+        let (pods, services) = self.index.replace_namespace(name, now);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
+        self.mark_attached(Some(name));
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -312,6 +326,7 @@ impl Compiler {
         };
         if !same {
             self.mark_selected(key);
+            self.mark_attached(Some(&key.namespace));
         }
         self.index.replace_service(key, now);
         if !same {
@@ -380,6 +395,11 @@ impl Compiler {
     fn service_name(&self, key: &Key) -> weir_model::ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
+}
+
+/// The namespace whose policies a configuration object can matter to; none for all: a Gateway is named from everywhere.
+fn of_its_own<'n>(kind: &str, namespace: &'n Namespace) -> Option<&'n Namespace> {
+    (kind != "Gateway").then_some(namespace)
 }
 
 /// Whoever the endpoint is, or was.

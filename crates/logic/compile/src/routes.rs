@@ -3,7 +3,6 @@
 //! Each kind is compiled in a file of its own, from nothing but the objects, the services there are, and the settings.
 
 mod configs;
-mod created;
 mod destination_rule;
 mod finding;
 mod gateway_route;
@@ -17,11 +16,15 @@ use weir_route::{RouteObject, RouteTable, TcpObject, TcpTable};
 use weir_serving::{Destinations, Host, Serving};
 use weir_world::World;
 
-use crate::Settings;
+use crate::{Settings, Telemetries};
+use gateway_route::OfGateway;
 
 pub use configs::Configs;
 pub use finding::{Finding, FindingReason};
-pub use gateway_route::{ParentStatus, RouteCondition, RouteConditionKind, RouteReason, RouteStatus};
+pub use gateway_route::{
+    GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus, ListenerStatus, ParentStatus, RouteCondition,
+    RouteConditionKind, RouteReason, RouteStatus,
+};
 pub use ground::Ground;
 
 /// What objects say about the requests to one host.
@@ -51,6 +54,10 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// What became of each route of the Gateway API.
     pub statuses: Vec<RouteStatus>,
+    /// What became of each waypoint.
+    pub gateways: Vec<GatewayStatus>,
+    /// What is told of requests.
+    pub telemetries: Telemetries,
 }
 
 /// Compiles all objects that shape requests.
@@ -58,12 +65,15 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let ground = Ground::new(settings, world);
     let (destinations, mut findings) = destination_rule::compile(&ground, configs);
     let services = virtual_service::compile(&ground, configs, &destinations);
-    let (gateway, statuses) = gateway_route::compile(&ground, configs);
+    let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
+    findings.extend(virtual_service::beaten(configs, &services, &gateway));
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
     findings.extend(services.findings);
     findings.extend(gateway.findings);
+    let (telemetries, of_telemetry) = Telemetries::new(settings, configs);
+    findings.extend(of_telemetry);
     findings.extend(configs.findings());
-    Compiled { serving, findings, statuses }
+    Compiled { serving, findings, statuses, gateways, telemetries }
 }
 
 /// Puts together what is said of each host. Where routes of the Gateway API name a service, VirtualServices have no say.

@@ -16,6 +16,7 @@
 //! do not say of rewriting, timeouts, retries, faults, copies, CORS and headers, the rule itself does. One level is followed. A rule whose
 //! delegate is missing or bad, or which asks for what the other excludes, has no effect.
 
+mod beaten;
 mod delegate;
 mod hosts;
 mod http;
@@ -36,7 +37,9 @@ use weir_route::{Audience, MESH, RouteObject};
 use weir_serving::Destinations;
 
 use self::{delegate::Expanded, hosts::Place, target::Targets, told::Told};
-use super::{Configs, FindingReason, Ground, HostRoutes, Routes, created::created};
+pub(super) use beaten::beaten;
+
+use super::{Configs, FindingReason, Ground, HostRoutes, Routes, gateway_route::age};
 
 /// Most matches of all routes together: what a wildcard over many services may come to.
 const MAX_ENTRIES: usize = 200_000;
@@ -111,7 +114,8 @@ fn roots<'c>(all: &[Declared<'c>], told: &mut Told) -> Vec<Root<'c>> {
     for declared in all.iter().copied().filter(|one| !one.spec.hosts.is_empty()) {
         if declared.is_of_mesh() {
             let http = delegates.expanded(declared, told);
-            roots.push(Root { declared, created: created(declared.object), http });
+            let created = declared.object.created.as_deref().and_then(age::time);
+            roots.push(Root { declared, created, http });
         } else {
             let message = "it is for gateways alone, since gateways does not name \"mesh\": no waypoint asks it";
             told.tell(declared.object, 0, "spec.gateways", FindingReason::NoEffect, message);

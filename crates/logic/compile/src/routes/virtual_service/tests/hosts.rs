@@ -184,6 +184,29 @@ fn what_is_for_nobody_is_told() {
 }
 
 #[test]
+fn where_there_are_routes_of_the_gateway_api_it_is_told_that_none_is_asked() {
+    let route = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: canary, port: 8080}]}]}
+";
+    let compiled = made(&format!("{}{route}", answering("v", "shop", "hosts: [web, multi]", 201)));
+    let findings: Vec<String> = compiled.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "VirtualService shop/v spec.http: HTTPRoute shop/r is for web.shop.svc.cluster.local as well: where there are routes of the Gateway API, \
+          VirtualServices are not asked (f.yaml:1 (document 1))"
+        ]
+    );
+    assert!(get("/").at_web(&compiled).starts_with("to canary.shop"));
+    assert!(get("/").at(&compiled, "multi.shop").ends_with("answered with 201"));
+    let own = made(&format!("{}{route}", answering("v", "other", "hosts: [web.shop.svc.cluster.local]", 201)));
+    assert_eq!(own.findings, [], "it is for other clients");
+}
+
+#[test]
 fn conflicting_hosts_are_told() {
     let one = answering("a", "shop", "hosts: [web]", 201);
     let other =
