@@ -33,7 +33,7 @@ use std::{
 
 use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, VirtualServiceSpec};
 use weir_model::{Hostname, Namespace, Port, Service};
-use weir_route::{Audience, MESH, RouteObject};
+use weir_route::{Audience, MESH, ObjectKind, RouteObject};
 use weir_serving::Destinations;
 
 use self::{delegate::Expanded, hosts::Place, target::Targets, told::Told};
@@ -41,8 +41,10 @@ pub(super) use beaten::beaten;
 
 use super::{Configs, FindingReason, Ground, HostRoutes, Routes, gateway_route::age};
 
-/// Most matches of all routes together: what a wildcard over many services may come to.
-const MAX_ENTRIES: usize = 200_000;
+/// Most matches that one object comes to over all services it is for.
+const MAX_OF_OBJECT: usize = 200_000;
+/// Most matches of all objects for one service: one legal object fits, and no namespace of clients takes the room of another service's own.
+const MAX_OF_SERVICE: usize = 65_536;
 
 /// What VirtualServices say of each host.
 pub(super) fn compile(
@@ -55,7 +57,14 @@ pub(super) fn compile(
     let roots = roots(&all, &mut told);
     let places = hosts::places(ground, &roots, &mut told);
     let targets = Targets { ground, destinations, told };
-    let mut making = Making { roots: &roots, targets, entries: 0, used: BTreeSet::new(), tls: BTreeSet::new() };
+    let mut making = Making {
+        roots: &roots,
+        targets,
+        of_objects: BTreeMap::new(),
+        of_service: 0,
+        used: BTreeSet::new(),
+        tls: BTreeSet::new(),
+    };
     let mut hosts = BTreeMap::new();
     for (host, places) in &places {
         if let Some(service) = ground.service(host) {
@@ -106,16 +115,19 @@ struct Root<'c> {
     created: Option<SystemTime>,
     /// Its rules for requests, those of its delegates in place of what delegates.
     http: Vec<Expanded<'c>>,
+    /// The index of the rule that takes every request, if one does.
+    takes_all: Option<usize>,
 }
 
 fn roots<'c>(all: &[Declared<'c>], told: &mut Told) -> Vec<Root<'c>> {
-    let mut delegates = delegate::Delegates::new(all);
+    let delegates = delegate::Delegates::new(all);
     let mut roots = Vec::new();
     for declared in all.iter().copied().filter(|one| !one.spec.hosts.is_empty()) {
         if declared.is_of_mesh() {
             let http = delegates.expanded(declared, told);
             let created = declared.object.created.as_deref().and_then(age::time);
-            roots.push(Root { declared, created, http });
+            let takes_all = http.iter().find(|rule| rule.takes_all()).map(|rule| rule.index);
+            roots.push(Root { declared, created, http, takes_all });
         } else {
             let message = "it is for gateways alone, since gateways does not name \"mesh\": no waypoint asks it";
             told.tell(declared.object, 0, "spec.gateways", FindingReason::NoEffect, message);
@@ -137,9 +149,8 @@ impl Root<'_> {
     /// The rules behind one that takes everything.
     fn tell_what_is_never_asked(&self, told: &mut Told) {
         let Declared { object, spec } = self.declared;
-        let all = self.http.iter().find(|rule| rule.takes_all()).map(|rule| rule.index);
         for (index, rule) in spec.http.iter().enumerate() {
-            if let Some(all) = all.filter(|all| *all < index) {
+            if let Some(all) = self.takes_all.filter(|all| *all < index) {
                 let message = format!("spec.http[{all}] takes every request before it");
                 told.tell(object, rule.line, format!("spec.http[{index}]"), FindingReason::NoEffect, message);
             }
@@ -158,8 +169,10 @@ impl Root<'_> {
 struct Making<'a, 'c> {
     roots: &'a [Root<'c>],
     targets: Targets<'a>,
-    /// How many matches were made.
-    entries: usize,
+    /// How many matches each root came to so far.
+    of_objects: BTreeMap<usize, usize>,
+    /// How many the service at hand came to so far.
+    of_service: usize,
     /// The roots that count for any service.
     used: BTreeSet<usize>,
     /// The rules of `tls` that count for any service, by root and index.
@@ -169,6 +182,7 @@ struct Making<'a, 'c> {
 impl<'c> Making<'_, 'c> {
     /// What is said of one service.
     fn host(&mut self, service: &Service, places: &[Place]) -> HostRoutes {
+        self.of_service = 0;
         let mut routes = HostRoutes::default();
         let mut layers: BTreeMap<Option<&Namespace>, Vec<&Place>> = BTreeMap::new();
         for place in places {
@@ -180,6 +194,7 @@ impl<'c> Making<'_, 'c> {
             layers.entry(clients).or_default().push(place);
         }
         let has_everyone = layers.contains_key(&None);
+        // Those for everyone come first, and so have room.
         for (clients, places) in layers {
             // Where something is for everyone, that is asked behind what is for these clients.
             let is_last = clients.is_none() || !has_everyone;
@@ -200,7 +215,7 @@ impl<'c> Making<'_, 'c> {
         for (at, place) in &counting {
             let Some(root) = self.roots.get(*at) else { continue };
             if !root.declared.spec.http.is_empty() {
-                let object = self.http(root, service, place.audience);
+                let object = self.http(*at, root, service, place.audience);
                 open[0].retain(|port| !object.rules.iter().any(|rule| http::is_for(rule, *port)));
                 http.push(object);
             }
@@ -223,22 +238,18 @@ impl<'c> Making<'_, 'c> {
     }
 
     /// The rules for requests to one service.
-    fn http(&mut self, root: &Root<'c>, service: &Service, audience: Audience) -> RouteObject {
+    fn http(&mut self, at: usize, root: &Root<'c>, service: &Service, audience: Audience) -> RouteObject {
         let Declared { object, spec: _ } = root.declared;
-        let count: usize = root.http.iter().map(|rule| rule.matches.len().max(1)).sum();
-        self.entries = self.entries.saturating_add(count);
-        let rules = if self.entries > MAX_ENTRIES {
-            let host = &service.name.hostname;
-            let message = format!(
-                "all VirtualServices together come to more than {MAX_ENTRIES} matches over the services they are for: requests to {host} are refused with 503"
-            );
-            self.targets.told.tell(object, 0, "spec.http", FindingReason::Unsupported, message);
-            vec![http::refused(format!("more than {MAX_ENTRIES} matches of all VirtualServices"))]
-        } else {
-            root.http.iter().map(|rule| self.targets.http_rule(rule, service)).collect()
+        let count = root.http.iter().map(|rule| rule.matches.len().max(1)).sum();
+        let rules = match self.has_room(at, count) {
+            true => root.http.iter().map(|rule| self.targets.http_rule(rule, service)).collect(),
+            false => {
+                let why = self.tell_no_room(root, service, "spec.http", "requests to it are refused with 503");
+                vec![http::refused(why)]
+            }
         };
         RouteObject {
-            kind: weir_route::ObjectKind::VirtualService,
+            kind: ObjectKind::VirtualService,
             namespace: object.namespace.clone(),
             name: (*object.name).into(),
             file: root.declared.file(),
@@ -246,6 +257,28 @@ impl<'c> Making<'_, 'c> {
             audience,
             rules,
         }
+    }
+
+    /// Whether a root may come to so many matches more, for the service at hand.
+    fn has_room(&mut self, at: usize, count: usize) -> bool {
+        let of_object = self.of_objects.entry(at).or_default();
+        let (object, service) = (of_object.saturating_add(count), self.of_service.saturating_add(count));
+        let fits = object <= MAX_OF_OBJECT && service <= MAX_OF_SERVICE;
+        if fits {
+            (*of_object, self.of_service) = (object, service);
+        }
+        fits
+    }
+
+    /// Tells that there is no room for the rules of a root, and why.
+    fn tell_no_room(&mut self, root: &Root<'_>, service: &Service, field: &str, then: &str) -> String {
+        let host = &service.name.hostname;
+        let why = format!(
+            "more than {MAX_OF_OBJECT} matches over all services it is for, or {MAX_OF_SERVICE} of all VirtualServices for {host}"
+        );
+        let message = format!("{why}: {then}");
+        self.targets.told.tell(root.declared.object, 0, field, FindingReason::Unsupported, message);
+        why
     }
 
     /// Of several that count for one service, those behind the first.
@@ -258,7 +291,7 @@ impl<'c> Making<'_, 'c> {
             };
             let Some(first) = before.find(both) else { continue };
             let object = first.declared.object;
-            let takes_all = !root.http.is_empty() && first.http.iter().any(Expanded::takes_all);
+            let takes_all = !root.http.is_empty() && first.takes_all.is_some();
             let then = if takes_all { ", and take every request" } else { "" };
             let message = format!(
                 "VirtualService {}/{} says something of {} as well: its rules are asked first{then}",

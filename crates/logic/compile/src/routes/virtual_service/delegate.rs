@@ -7,7 +7,7 @@ use std::{
 
 use weir_manifest::{ConfigObject, VirtualAct, VirtualDelegate, VirtualHttp, VirtualMatch, VirtualRoute};
 use weir_model::Namespace;
-use weir_route::{DirectResponse, Redirect};
+use weir_route::{AskerMatch, DirectResponse, Redirect, StringMatch};
 
 use super::{Declared, narrowed::narrowed, told::Told};
 use crate::routes::FindingReason;
@@ -76,28 +76,47 @@ impl<'c> Expanded<'c> {
 
 /// Whether every request is so.
 fn is_everything(asked: &VirtualMatch) -> bool {
-    let any_path = asked
-        .uri
-        .as_ref()
-        .is_none_or(|uri| matches!(uri.text(), weir_route::StringMatch::Prefix(text) if &**text == "/"));
-    let rest = VirtualMatch { name: None, stat_prefix: None, uri: None, ..asked.clone() };
-    any_path && rest == VirtualMatch::default()
+    let VirtualMatch {
+        name: _,
+        stat_prefix: _,
+        uri,
+        scheme,
+        method,
+        authority,
+        headers,
+        without_headers,
+        query,
+        asker,
+    } = asked;
+    let any_path = uri.as_ref().is_none_or(|uri| matches!(uri.text(), StringMatch::Prefix(text) if &**text == "/"));
+    let texts = [scheme, method, authority].into_iter().all(Option::is_none);
+    let entries = headers.is_empty() && without_headers.is_empty() && query.is_empty();
+    any_path && texts && entries && *asker == AskerMatch::default()
 }
 
 /// The objects that others may delegate to.
 pub(super) struct Delegates<'c> {
     all: BTreeMap<(&'c Namespace, &'c str), Declared<'c>>,
+    /// Those that any object delegates to.
     used: BTreeSet<(&'c Namespace, &'c str)>,
 }
 
 impl<'c> Delegates<'c> {
     pub(super) fn new(all: &[Declared<'c>]) -> Self {
         let named = all.iter().map(|one| ((&one.object.namespace, &*one.object.name), *one));
-        Self { all: named.collect(), used: BTreeSet::new() }
+        let mut used = BTreeSet::new();
+        for one in all.iter().filter(|one| !one.spec.hosts.is_empty()) {
+            for rule in &one.spec.http {
+                if let VirtualAct::Delegate(named) = &rule.act {
+                    used.insert((named.namespace.as_ref().unwrap_or(&one.object.namespace), &*named.name));
+                }
+            }
+        }
+        Self { all: named.collect(), used }
     }
 
     /// The rules of an object, those of its delegates in place of what delegates.
-    pub(super) fn expanded(&mut self, root: Declared<'c>, told: &mut Told) -> Vec<Expanded<'c>> {
+    pub(super) fn expanded(&self, root: Declared<'c>, told: &mut Told) -> Vec<Expanded<'c>> {
         let mut expanded = Vec::new();
         for (index, rule) in root.spec.http.iter().enumerate() {
             let written = Written { object: root.object, index, rule };
@@ -123,7 +142,7 @@ impl<'c> Delegates<'c> {
     }
 
     /// The object that is delegated to, or why that is none.
-    fn find(&mut self, root: &ConfigObject, named: &VirtualDelegate) -> Result<Declared<'c>, (FindingReason, String)> {
+    fn find(&self, root: &ConfigObject, named: &VirtualDelegate) -> Result<Declared<'c>, (FindingReason, String)> {
         let namespace = named.namespace.as_ref().unwrap_or(&root.namespace);
         let shown = format!("VirtualService {namespace}/{}", named.name);
         let bad = |why: String| Err((FindingReason::BadDelegate, why));
@@ -136,7 +155,6 @@ impl<'c> Delegates<'c> {
         if !found.spec.hosts.is_empty() {
             return bad(format!("{shown} has hosts of its own, and only one without is delegated to"));
         }
-        self.used.insert((&found.object.namespace, &*found.object.name));
         if !found.spec.export_to.reaches(namespace, &root.namespace) {
             let why = format!("{shown} is not exported to {}", root.namespace);
             return Err((FindingReason::NotPermitted, why));

@@ -106,7 +106,8 @@ fn asked_ports(matches: &[VirtualMatch], service: &Service) -> Vec<Port> {
     service.ports.iter().map(|port| port.port).filter(is_asked).collect()
 }
 
-fn matched(asked: &VirtualMatch) -> Match {
+/// A match, as routes ask it.
+pub(super) fn matched(asked: &VirtualMatch) -> Match {
     Match {
         name: asked.name.clone().or_else(|| asked.stat_prefix.clone()),
         speech: Speech::Http,

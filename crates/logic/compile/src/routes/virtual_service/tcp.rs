@@ -20,15 +20,9 @@ impl Making<'_, '_> {
     /// The rules for connections to one service. Those of TLS are asked first, as in Istio.
     pub(super) fn tcp(&mut self, at: usize, root: &Root<'_>, service: &Service, audience: Audience) -> Vec<TcpObject> {
         let (object, spec) = (root.declared.object, root.declared.spec);
-        let mut tls = Vec::new();
-        for (index, rule) in spec.tls.iter().enumerate() {
-            if let Some(rule) = self.targets.tls_rule(object, index, rule, service) {
-                self.tls.insert((at, index));
-                tls.push(rule);
-            }
-        }
-        let tcp = spec.tcp.iter().enumerate();
-        let tcp = tcp.filter_map(|(index, rule)| self.targets.tcp_rule(object, index, rule, service)).collect();
+        let ports = service.ports.len().max(1);
+        let of_tls = spec.tls.iter().map(|rule| rule.matches.len().saturating_mul(ports));
+        let count = spec.tcp.iter().map(|rule| rule.matches.len().max(1)).chain(of_tls).sum();
         let made = |kind, rules| TcpObject {
             kind,
             namespace: object.namespace.clone(),
@@ -38,6 +32,21 @@ impl Making<'_, '_> {
             audience,
             rules,
         };
+        if !self.has_room(at, count) {
+            let why = self.tell_no_room(root, service, "spec.tcp", "connections to it are closed");
+            let backends = Backends::of_virtual_service(vec![(None, Backend::new(Target::Invalid(why.into())))]);
+            let rule = TcpRule { index: 0, line: None, matches: Vec::new(), backends };
+            return vec![made(TcpKind::VirtualService, vec![rule])];
+        }
+        let mut tls = Vec::new();
+        for (index, rule) in spec.tls.iter().enumerate() {
+            if let Some(rule) = self.targets.tls_rule(object, index, rule, service) {
+                self.tls.insert((at, index));
+                tls.push(rule);
+            }
+        }
+        let tcp = spec.tcp.iter().enumerate();
+        let tcp = tcp.filter_map(|(index, rule)| self.targets.tcp_rule(object, index, rule, service)).collect();
         vec![made(TcpKind::VirtualServiceTls, tls), made(TcpKind::VirtualService, tcp)]
     }
 }

@@ -1,5 +1,9 @@
 //! Rules that delegate.
 
+use proptest::prelude::*;
+use weir_manifest::{VirtualMatch, VirtualUri};
+use weir_route::{AskerMatch, Case, StringMatch};
+
 use super::*;
 
 fn root(rule: &str) -> String {
@@ -223,5 +227,66 @@ fn a_bad_delegate_is_told_and_the_rest_is_served() {
         let findings: Vec<String> = compiled.findings.iter().map(ToString::to_string).collect();
         assert_eq!(findings, want, "{delegate} {others}");
         assert_eq!([get("/rest"), get("/x")].map(|ask| ask.at_web(&compiled)), ["answered with 204", "refused with 404"]);
+    }
+}
+
+#[test]
+fn one_that_gateways_delegate_to_is_used() {
+    let root = named("v", "shop", "{hosts: [web], gateways: [edge], http: [{delegate: {name: d, namespace: team}}]}");
+    let told = told(&format!("{root}{}", child("{redirect: {uri: /}}")));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("it is for gateways alone"), "{told:?}");
+}
+
+fn a_text() -> impl Strategy<Value = Option<StringMatch>> {
+    let texts = ["/", "/a", "/a/b", "/b"];
+    let exact = prop::sample::select(texts.to_vec()).prop_map(|text| Some(StringMatch::Exact(text.into())));
+    let prefix = prop::sample::select(texts.to_vec()).prop_map(|text| Some(StringMatch::Prefix(text.into())));
+    let regex = prop::sample::select(vec!["/a.*", "/[ab]"])
+        .prop_map(|text| Some(StringMatch::Regex(weir_route::Pattern::new(text).unwrap())));
+    prop_oneof![2 => Just(None), 1 => Just(Some(StringMatch::Present)), 2 => exact, 2 => prefix, 1 => regex]
+}
+
+fn a_match() -> impl Strategy<Value = VirtualMatch> {
+    let case = prop::sample::select(vec![Case::Counts, Case::Ignored]);
+    let name = prop::sample::select(vec!["x", "y"]);
+    let port = prop::sample::select(vec![None, Some(port(80)), Some(port(81))]);
+    let entry = || prop::collection::vec((name.clone(), a_text()), 0..2);
+    (a_text(), case, a_text(), entry(), entry(), port).prop_map(|(uri, case, authority, headers, without, port)| {
+        let entries = |entries: Vec<(&str, Option<StringMatch>)>| {
+            let entry = |(name, text): (&str, Option<StringMatch>)| Some((name.parse().unwrap(), text?));
+            entries.into_iter().filter_map(entry).collect()
+        };
+        VirtualMatch {
+            uri: uri.and_then(|uri| VirtualUri::new(uri, case).unwrap()),
+            authority,
+            headers: entries(headers),
+            without_headers: entries(without),
+            asker: AskerMatch { port, ..AskerMatch::default() },
+            ..VirtualMatch::default()
+        }
+    })
+}
+
+proptest! {
+    /// A delegate's rule takes nothing that the rule which delegates to it does not ask for, nor what it does not ask for itself.
+    #[test]
+    fn what_both_ask_for_each_asks_for(
+        root in prop::collection::vec(a_match(), 0..3),
+        own in prop::collection::vec(a_match(), 0..3),
+        target in prop::sample::select(vec!["/", "/a", "/A", "/a/b", "/ab", "/b"]),
+        values in prop::collection::vec(prop::sample::select(vec!["/", "/a", "/a/b", "/b"]), 2),
+        asked in prop::sample::select(vec![80_u16, 81]),
+    ) {
+        let headers = [("x", values[0]), ("y", values[1])].map(|(name, value)| Header { name, value: value.as_bytes() });
+        let parts = Parts { method: "GET", scheme: "http", authority: "a", target, headers: &headers };
+        let request = Request::read(parts, Normalization::Base).unwrap();
+        let asker = Asker { namespace: None, labels: None, gateway: MESH, port: port(asked) };
+        let holds = |matches: &[VirtualMatch]| {
+            matches.is_empty() || matches.iter().any(|one| http::matched(one).holds(&request, &asker))
+        };
+        if let Some(both) = narrowed::narrowed(&root, &own) && holds(&both) {
+            prop_assert!(holds(&root) && holds(&own));
+        }
     }
 }

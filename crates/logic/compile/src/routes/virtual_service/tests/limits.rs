@@ -53,7 +53,7 @@ fn a_wildcard_over_many_services_is_refused_where_it_comes_to_too_much() {
     let mut served: Vec<bool> = Vec::new();
     for at in 0..30 {
         let said = get("/r1/").at(&compiled, &format!("s{at:02}.many"));
-        match said.ends_with("refused with 503: more than 200000 matches of all VirtualServices") {
+        match said.contains("refused with 503: more than 200000 matches over all services it is for") {
             true => served.push(false),
             false => served.push(said.ends_with("redirected with 301")),
         }
@@ -62,8 +62,37 @@ fn a_wildcard_over_many_services_is_refused_where_it_comes_to_too_much() {
     let first = compiled.findings.iter().map(ToString::to_string).find(|text| text.contains("s25"));
     assert_eq!(
         first.unwrap(),
-        "VirtualService many/wide spec.http: all VirtualServices together come to more than 200000 matches over the services they are for: requests to \
-         s25.many.svc.cluster.local are refused with 503 (f.yaml:35 (document 2))"
+        "VirtualService many/wide spec.http: more than 200000 matches over all services it is for, or 65536 of all VirtualServices for \
+         s25.many.svc.cluster.local: requests to it are refused with 503 (f.yaml:35 (document 2))"
+    );
+}
+
+#[test]
+fn no_client_takes_the_room_of_a_service_s_own_rules() {
+    let much = |name: &str| {
+        let rule = format!("{{match: [{}], redirect: {{uri: /}}}}", "{uri: {exact: /x}}, ".repeat(40_000));
+        named(
+            name,
+            "other",
+            &format!(
+                "{{hosts: [web.shop.svc.cluster.local], http: [{rule}], tcp: [{{route: [{{destination: {{host: pay}}}}]}}]}}"
+            ),
+        )
+    };
+    let own = of_web("{match: [{uri: {prefix: /}}], directResponse: {status: 201}}");
+    let compiled = made(&format!("{}{}{own}", much("a"), much("b")));
+    assert_eq!(get("/x").from("shop").at_web(&compiled), "answered with 201");
+    assert_eq!(get("/x").from("other").at_web(&compiled), "redirected with 301");
+    let host = "web.shop.svc.cluster.local";
+    let why =
+        format!("more than 200000 matches over all services it is for, or 65536 of all VirtualServices for {host}");
+    assert_eq!(get("/y").from("other").at_web(&compiled), format!("refused with 503: {why}"));
+    let told: Vec<String> = compiled.findings.iter().map(ToString::to_string).collect();
+    assert!(
+        told.contains(&format!(
+            "VirtualService other/b spec.http: {why}: requests to it are refused with 503 (f.yaml:6 (document 2))"
+        )),
+        "{told:?}"
     );
 }
 
