@@ -244,31 +244,38 @@ fn a_text() -> impl Strategy<Value = Option<StringMatch>> {
     let prefix = prop::sample::select(texts.to_vec()).prop_map(|text| Some(StringMatch::Prefix(text.into())));
     let regex = prop::sample::select(vec!["/a.*", "/[ab]"])
         .prop_map(|text| Some(StringMatch::Regex(weir_route::Pattern::new(text).unwrap())));
-    prop_oneof![2 => Just(None), 1 => Just(Some(StringMatch::Present)), 2 => exact, 2 => prefix, 1 => regex]
+    prop_oneof![1 => Just(None), 1 => Just(Some(StringMatch::Present)), 3 => exact, 4 => prefix, 1 => regex]
 }
 
 fn a_match() -> impl Strategy<Value = VirtualMatch> {
     let case = prop::sample::select(vec![Case::Counts, Case::Ignored]);
     let name = prop::sample::select(vec!["x", "y"]);
-    let port = prop::sample::select(vec![None, Some(port(80)), Some(port(81))]);
-    let entry = || prop::collection::vec((name.clone(), a_text()), 0..2);
-    (a_text(), case, a_text(), entry(), entry(), port).prop_map(|(uri, case, authority, headers, without, port)| {
-        let entries = |entries: Vec<(&str, Option<StringMatch>)>| {
-            let entry = |(name, text): (&str, Option<StringMatch>)| Some((name.parse().unwrap(), text?));
-            entries.into_iter().filter_map(entry).collect()
-        };
-        VirtualMatch {
-            uri: uri.and_then(|uri| VirtualUri::new(uri, case).unwrap()),
-            authority,
-            headers: entries(headers),
-            without_headers: entries(without),
-            asker: AskerMatch { port, ..AskerMatch::default() },
-            ..VirtualMatch::default()
-        }
-    })
+    let port = prop::sample::select(vec![None, None, None, Some(port(80)), Some(port(81))]);
+    let seldom = |text: BoxedStrategy<Option<StringMatch>>| prop_oneof![6 => Just(None), 1 => text];
+    let entry = || {
+        let one = (name.clone(), a_text()).prop_map(|entry| vec![entry]);
+        prop_oneof![6 => Just(Vec::new()), 1 => one]
+    };
+    (a_text(), case, seldom(a_text().boxed()), entry(), entry(), port).prop_map(
+        |(uri, case, authority, headers, without, port)| {
+            let entries = |entries: Vec<(&str, Option<StringMatch>)>| {
+                let entry = |(name, text): (&str, Option<StringMatch>)| Some((name.parse().unwrap(), text?));
+                entries.into_iter().filter_map(entry).collect()
+            };
+            VirtualMatch {
+                uri: uri.and_then(|uri| VirtualUri::new(uri, case).unwrap()),
+                authority,
+                headers: entries(headers),
+                without_headers: entries(without),
+                asker: AskerMatch { port, ..AskerMatch::default() },
+                ..VirtualMatch::default()
+            }
+        },
+    )
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
     /// A delegate's rule takes nothing that the rule which delegates to it does not ask for, nor what it does not ask for itself.
     #[test]
     fn what_both_ask_for_each_asks_for(
