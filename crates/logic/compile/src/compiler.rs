@@ -12,18 +12,19 @@ use weir_manifest::{
     DataplaneMode, EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
     WaypointLabels,
 };
-use weir_model::{Namespace, PolicyName};
+use weir_model::{Namespace, PolicyName, ServiceName};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
     policy::{self, Declared},
-    routes,
+    routes, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
 
 mod derive;
+mod entries;
 mod index;
 #[cfg(test)]
 mod plain;
@@ -31,6 +32,7 @@ mod policies;
 mod required;
 mod statuses;
 
+use entries::Spot;
 use index::Index;
 use required::Required;
 
@@ -63,6 +65,10 @@ struct Marked {
     /// Endpoints that are or were no pods: by slice and first address.
     endpoints: HashSet<(Key, IpAddr), RandomState>,
     services: HashSet<Key, RandomState>,
+    /// Names that ServiceEntries give.
+    hosts: BTreeSet<ServiceName>,
+    /// Endpoints that are or were written in them.
+    spots: BTreeSet<Spot>,
     policies: BTreeSet<PolicyName>,
     /// Objects that are policies, by their names, whose status may not be any more what it was.
     statuses: BTreeSet<PolicyName>,
@@ -94,7 +100,7 @@ impl Compiler {
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
-            Object::Config(one) => self.configs.set(one),
+            Object::Config(one) => self.set_config(one),
         }
     }
 
@@ -117,7 +123,7 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
-            (_, Some(_)) if self.configs.remove(object) => {}
+            (_, Some(_)) if self.configs.remove(object) => self.renew_entry(object),
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -164,6 +170,7 @@ impl Compiler {
         let statuses = mem::take(&mut self.marked.statuses);
         let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
         let mut delta = Delta::default();
+        let mut services = self.take_entries(&mut marked);
         for key in marked.pods {
             let uid = workload::uid(&self.settings, &key);
             let made = self.index.pod_workload(&self.settings, &key);
@@ -178,13 +185,24 @@ impl Compiler {
             let uid = workload::endpoint_uid(&self.settings, &slice, ip);
             delta.workloads.push((uid, self.index.endpoint_workload(&self.settings, &slice, ip)));
         }
+        for spot in &marked.spots {
+            let (entry, ip, before) = spot;
+            let uid = service_entry::endpoint_uid(&self.settings, entry, *ip, *before);
+            delta.workloads.push((uid, self.index.entry_workload(&self.settings, spot)));
+        }
         for key in marked.services {
+            let name = self.service_name(&key);
             let mut now = self.index.service(&self.settings, &key);
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
                 now.unsupported = Some(why);
             }
-            delta.services.push((self.service_name(&key), now));
+            match now {
+                Some(now) => services.insert(name, Some(now)),
+                // A ServiceEntry may have the name.
+                None => services.insert(name.clone(), self.index.entry_service(&self.settings, &name)),
+            };
         }
+        delta.services.extend(services);
         for name in marked.policies {
             let now = self.index.policy(&name).or_else(|| self.required.policy(&name).cloned());
             delta.policies.push((name, now));
@@ -228,6 +246,8 @@ impl Compiler {
     fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
         let pods = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
+        let entries = self.index.entries_of(name);
+        self.mark_entries(&entries);
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -283,6 +303,7 @@ impl Compiler {
     }
 
     fn mark_address(&mut self, ip: IpAddr) {
+        self.marked.spots.extend(self.index.spots_at(ip));
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -292,6 +313,10 @@ impl Compiler {
     fn replace_service(&mut self, key: &Key, now: Option<Arc<ServiceObject>>) {
         self.marked.services.insert(key.clone());
         let before = self.index.service_object(key).cloned();
+        if before.is_some() != now.is_some() {
+            let shadowed = self.index.shadowed(&self.service_name(key));
+            self.mark_entries(&shadowed);
+        }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
                 one.selector == other.selector
@@ -370,7 +395,7 @@ impl Compiler {
         self.marked.statuses.extend(self.index.rivals(object).into_iter().map(|rank| rank.name));
     }
 
-    fn service_name(&self, key: &Key) -> weir_model::ServiceName {
+    fn service_name(&self, key: &Key) -> ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
 }
@@ -392,6 +417,10 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
 #[cfg(test)]
 #[path = "compiler/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "compiler/entry_tests.rs"]
+mod entry_tests;
 
 #[cfg(test)]
 #[path = "compiler/policy_tests.rs"]

@@ -10,6 +10,7 @@ mod labels;
 mod policy;
 mod routes;
 mod service;
+mod service_entry;
 mod settings;
 mod trimmed;
 mod workload;

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use weir_manifest::{DataplaneMode, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
-use super::policies::Level;
+use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
     labels::{Labelled, Selectors},
@@ -35,6 +35,7 @@ pub(super) struct Index {
     pub(super) covering: Map<Option<Namespace>, Selectors<PolicyName>>,
     /// Those that say who must prove who they are, the first that which counts.
     pub(super) levels: Map<Level, BTreeSet<Rank>>,
+    pub(super) entries: Entries,
 }
 
 /// A namespace.
@@ -102,9 +103,9 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, at, policies, covering, levels } = self;
+        let Self { spaces, nodes, at, policies, covering, levels, entries } = self;
         let objects = spaces.is_empty() && nodes.is_empty() && at.is_empty();
-        objects && policies.is_empty() && covering.is_empty() && levels.is_empty()
+        objects && policies.is_empty() && covering.is_empty() && levels.is_empty() && entries.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {
