@@ -12,7 +12,10 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use weir_compile::PolicyStatus;
 use weir_identity::Identities;
-use weir_model::{Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Tunnel, Workload, WorkloadKind};
+use weir_model::{
+    Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Termination, Tunnel, WaypointAddress,
+    WaypointDestination, Workload, WorkloadKind,
+};
 use weir_world::World;
 
 use crate::{
@@ -162,10 +165,28 @@ fn workload(w: &Workload) -> Value {
         "canonicalRevision": &*w.canonical_revision,
         "clusterId": w.cluster.as_str(),
         "node": w.node.as_ref().map(|n| n.as_str()),
+        "nativeTunnel": w.termination == Termination::Own,
+        "applicationTunnel": match w.termination {
+            Termination::Proxy(port) => json!({ "protocol": "PROXY", "port": port.number() }),
+            Termination::Agent | Termination::Own => Value::Null,
+        },
+        "waypoint": waypoint(w.waypoint.as_ref()),
         "unsupported": w.unsupported.as_deref(),
         "status": match w.health { Health::Healthy => "Healthy", Health::Unhealthy => "Unhealthy" },
         "locality": { "region": &*w.locality.region, "zone": &*w.locality.zone, "subzone": &*w.locality.subzone },
     })
+}
+
+/// As the config dump of Istio's agents has it.
+fn waypoint(address: Option<&WaypointAddress>) -> Value {
+    let Some(WaypointAddress { destination, port }) = address else { return Value::Null };
+    let destination = match destination {
+        WaypointDestination::Service(name) => {
+            json!({ "namespace": name.namespace.as_str(), "hostname": name.hostname.as_str() })
+        }
+        WaypointDestination::Address(network, ip) => json!(format!("{network}/{ip}")),
+    };
+    json!({ "destination": destination, "hboneMtlsPort": port.number() })
 }
 
 fn service(s: &Service, behind: Option<&Vec<(&Workload, &Membership)>>) -> Value {
@@ -185,6 +206,7 @@ fn service(s: &Service, behind: Option<&Vec<(&Workload, &Membership)>>) -> Value
         "vips": s.vips.iter().map(|(network, net)| format!("{network}/{net}")).collect::<Vec<_>>(),
         "ports": s.ports.iter().map(|p| p.port.number()).collect::<Vec<_>>(),
         "endpoints": behind.into_iter().flatten().map(endpoint).collect::<Vec<_>>(),
+        "waypoint": waypoint(s.waypoint.as_ref()),
         "unsupported": s.unsupported.as_deref(),
     })
 }

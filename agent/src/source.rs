@@ -169,6 +169,8 @@ impl Control {
                         demands.absent(name);
                     }
                 }
+                // A waypoint's matter: an agent asks for none.
+                Event::Objects(_) => self.state.heard(),
                 Event::Lost(reason) => {
                     tracing::warn!(reason, "the control plane is away; what is known stays in force");
                     self.state.lost(reason);

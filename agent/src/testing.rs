@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use weir_model::{
     Clause, Enrolment, Health, LocalPod, Locality, Match, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, TextMatch, Tunnel, Workload, WorkloadKind,
-    WorkloadUid,
+    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, Termination, TextMatch, Tunnel, Workload,
+    WorkloadKind, WorkloadUid,
 };
 use weir_world::{Mesh, World};
 
@@ -43,6 +43,8 @@ fn workload(name: &str, octet: u8, tunnel: Tunnel) -> Workload {
         canonical_revision: "latest".into(),
         services: Vec::new(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }

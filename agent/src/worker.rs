@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use weir_ebpf_loader::Origins;
-use weir_hbone::{Closer, Pool, Role, Settings};
+use weir_hbone::{Closer, Handshakes, Pool, Role, Settings};
 use weir_identity::Identities;
 use weir_model::{SpiffeId, Workload};
 use weir_net::{Acceptor, Listener, Stream};
@@ -211,7 +211,7 @@ impl Worker {
         self.accept(inbound, stage, move |stream, peer| {
             spawn_local(inbound::plaintext(worker.clone(), of.clone(), stream, peer));
         });
-        let mut handshakes = inbound::Handshakes::new(HANDSHAKES);
+        let mut handshakes = Handshakes::new(HANDSHAKES);
         let (worker, of) = (self.clone(), pod.clone());
         self.accept(hbone, stage, move |stream, peer| {
             handshakes.begin(|done| inbound::tunnels(worker.clone(), of.clone(), stream, peer, done));

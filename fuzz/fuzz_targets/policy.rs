@@ -8,10 +8,10 @@ use weir_manifest::{FileName, Kind, Object, Origin, PolicyObject, PolicySpec, Se
 /// A policy without the places it was read from.
 fn nowhere(mut policy: PolicyObject) -> PolicyObject {
     policy.origin = Origin { file: FileName::new("fuzz.yaml"), document: 1, line: 0 };
-    if let PolicySpec::Authorization(spec) = &mut policy.spec {
-        for rule in &mut spec.rules {
-            rule.line = 0;
-        }
+    match &mut policy.spec {
+        PolicySpec::Authorization(spec) => spec.rules.iter_mut().for_each(|rule| rule.line = 0),
+        PolicySpec::RequestAuthentication(spec) => spec.rules.iter_mut().for_each(|rule| rule.line = 0),
+        PolicySpec::PeerAuthentication(_) | PolicySpec::Rejected(_) => {}
     }
     policy
 }

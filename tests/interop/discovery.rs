@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 use weir_model::{
     Clause, Health, HealthPolicy, Locality, Match, Membership, Network, NetworkMode, Policy, PolicyAction, PolicyKind,
-    PolicyName, PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Service, ServiceName, Sides, TextMatch,
-    TrustDomain, Tunnel, Workload, WorkloadKind,
+    PolicyName, PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Service, ServiceName, Sides, Termination,
+    TextMatch, TrustDomain, Tunnel, Workload, WorkloadKind,
 };
 use weir_tests::peers::until;
 use weir_world::Delta;
@@ -87,6 +87,8 @@ fn workload(name: &str, addresses: &[&str], services: &[&str]) -> Workload {
         canonical_revision: "latest".into(),
         services: services.iter().map(membership).collect(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -103,6 +105,7 @@ fn mesh() -> Delta {
         vips: vec![(Network::default(), "10.96.0.1/32".parse().unwrap())],
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     };
     let pods = [workload("web", &["10.0.0.1", "fd00::1"], &["shop"]), workload("other", &["10.0.0.2"], &[])];

@@ -1,8 +1,6 @@
 //! What wants into a pod: over HBONE with a proven identity, or in plaintext without one.
 
 use std::{
-    collections::VecDeque,
-    future::Future,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -10,12 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::oneshot,
-    task::{AbortHandle, spawn_local},
-    time::timeout,
-};
+use tokio::{sync::oneshot, task::spawn_local, time::timeout};
 use weir_hbone::Incoming;
+use weir_identity::causes;
 use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
 use weir_telemetry::Direction;
@@ -25,7 +20,7 @@ use weir_world::{Inbound, Permit, Refusal, Source, Verdict};
 use super::{
     Worker,
     admitted::{Entered, Who},
-    outbound::{broken, broken_socket, causes},
+    outbound::{broken, broken_socket},
 };
 use crate::{
     observe::{Party, Subject},
@@ -35,33 +30,6 @@ use crate::{
 
 /// How long TCP to the application may take.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Handshakes under way in one pod, oldest first. A flood of half-open ones pushes out its own, not a neighbour's.
-pub(super) struct Handshakes {
-    most: usize,
-    under_way: VecDeque<(AbortHandle, oneshot::Receiver<()>)>,
-}
-
-impl Handshakes {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, under_way: VecDeque::new() }
-    }
-
-    /// Begins one; if too many are under way, the oldest gives way. `serve` gets what to drop when its handshake is done.
-    pub(super) fn begin<F: Future<Output = ()> + 'static>(&mut self, serve: impl FnOnce(oneshot::Sender<()>) -> F) {
-        if self.under_way.len() >= self.most {
-            self.under_way.retain_mut(|(_, done)| done.try_recv() == Err(oneshot::error::TryRecvError::Empty));
-        }
-        while self.under_way.len() >= self.most {
-            if let Some((oldest, _)) = self.under_way.pop_front() {
-                oldest.abort();
-            }
-        }
-        let (done, waits) = oneshot::channel();
-        let task = spawn_local(serve(done));
-        self.under_way.push_back((task.abort_handle(), waits));
-    }
-}
 
 /// Who asks, over one connection.
 struct Peer {

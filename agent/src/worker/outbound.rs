@@ -12,6 +12,7 @@ use std::{
 use rand::Rng;
 use tokio::time::timeout;
 use weir_hbone::{Dialed, Error, Lost, PoolKey, Relayed};
+use weir_identity::causes;
 use weir_model::{OrigDst, ResponseFlag, SpiffeId, Workload};
 use weir_net::{Broken, Source, Stream};
 use weir_telemetry::Direction;
@@ -244,22 +245,6 @@ pub(super) fn explain(error: &Error, next_hop: SocketAddr) -> String {
         | ResponseFlag::IdentityError => "",
     };
     format!("{told} at {next_hop}{hint}")
-}
-
-/// An error and all its causes in one line.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = match cause.downcast_ref::<rustls::Error>() {
-            Some(tls) => weir_identity::refusal(tls).map_or_else(|| tls.to_string(), |refusal| causes(refusal)),
-            None => cause.to_string(),
-        };
-        line.push_str(": ");
-        line.push_str(&text);
-        next = cause.source().filter(|_| cause.downcast_ref::<rustls::Error>().is_none());
-    }
-    line
 }
 
 /// What broke a tunnel, if it broke.

@@ -1,4 +1,12 @@
-//! `traceparent`: which trace a connection belongs to. W3C Trace Context §3.2.
+//! Which trace a connection or a request belongs to: W3C Trace Context and B3, read from headers and written for the next hop.
+//!
+//! In: headers a peer wrote. Out: the trace and the span before this one, what was decided about sampling, and the headers that
+//! say so to whom it is passed on. What cannot be read is no trace, never an error.
+
+mod b3;
+mod context;
+
+pub use context::{Decision, Forms, HEADERS, Incoming, Outgoing, Parent};
 
 use std::fmt;
 
@@ -20,9 +28,11 @@ impl fmt::Display for Traceparent {
 }
 
 impl Traceparent {
-    /// Reads version 00; a peer's value that is anything else is no trace, which is never an error.
+    /// Reads version 00, and of a later one what it has in common with that (§4.3); a peer's value that is anything else is no
+    /// trace, which is never an error.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok().filter(|t| t.len() == 55)?;
+        let (text, rest) = text.split_at_checked(55)?;
+        let text = std::str::from_utf8(text).ok()?;
         let mut parts = text.split('-');
         let hex = |part: Option<&str>, len: usize| {
             let lower = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
@@ -32,7 +42,12 @@ impl Traceparent {
         let trace = hex(parts.next(), 32)?;
         let span = hex(parts.next(), 16).and_then(|s| u64::try_from(s).ok())?;
         let flags = hex(parts.next(), 2).and_then(|f| u8::try_from(f).ok())?;
-        (version == 0 && trace != 0 && span != 0 && parts.next().is_none()).then_some(Self { trace, span, flags })
+        let whole = match version {
+            0 => rest.is_empty(),
+            0xff => false,
+            _ => rest.first().is_none_or(|next| *next == b'-'),
+        };
+        (whole && trace != 0 && span != 0 && parts.next().is_none()).then_some(Self { trace, span, flags })
     }
 }
 
@@ -47,12 +62,25 @@ mod tests {
         for bad in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert_eq!(Traceparent::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_a_later_version_what_is_known_is_read() {
+        let of_now = Traceparent::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        for later in [
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-will-be",
+        ] {
+            assert_eq!(Traceparent::parse(later.as_bytes()), of_now, "{later}");
         }
     }
 }

@@ -144,6 +144,7 @@ impl Agent {
             Event::Lost(why) => format!("lost {why}"),
             Event::Rejected { name, why } => format!("rejected {name}: {why}"),
             Event::Absent(name) => format!("absent {name}"),
+            Event::Objects(changes) => format!("{} objects", changes.len()),
         };
         self.heard.push(line);
     }

@@ -88,7 +88,8 @@ impl StreamState {
     }
 }
 
-/// A stream whose head was exchanged. Dropping it resets the stream, unless it came to its end.
+/// A stream whose head was exchanged: relayed to a socket, or read and written here. Dropping it resets the stream, unless it came to its end; if our
+/// direction did, the peer is told that nothing went wrong.
 pub struct Tunnel {
     pub(crate) conn: Rc<Conn>,
     pub(crate) id: u32,
@@ -96,6 +97,11 @@ pub struct Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.conn.abandon(self.id, Code::Cancel);
+        let ended = |inner: &mut crate::conn::Inner| {
+            inner.streams.get(&self.id).is_some_and(|state| matches!(state.local, Half::Ended))
+        };
+        // RFC 9113 §8.1: what was sent stands, and the rest of the request is not needed.
+        let code = if self.conn.with(ended) { Code::NoError } else { Code::Cancel };
+        self.conn.abandon(self.id, code);
     }
 }

@@ -336,3 +336,19 @@ pub fn refusal(error: &rustls::Error) -> Option<&Error> {
     };
     inner.0.downcast_ref()
 }
+
+/// An error and all its causes in one line; of a handshake that one of our verifiers refused, its reason.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = match cause.downcast_ref::<rustls::Error>() {
+            Some(tls) => refusal(tls).map_or_else(|| tls.to_string(), |refusal| causes(refusal)),
+            None => cause.to_string(),
+        };
+        line.push_str(": ");
+        line.push_str(&text);
+        next = cause.source().filter(|_| cause.downcast_ref::<rustls::Error>().is_none());
+    }
+    line
+}

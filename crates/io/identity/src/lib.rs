@@ -24,7 +24,7 @@ mod rotation_tests;
 
 pub use certificate::{WorkloadCertificate, peer_identity};
 pub use development_ca::DevelopmentCa;
-pub use error::{Error, handshake_failure, refusal};
+pub use error::{Error, causes, handshake_failure, refusal};
 pub use expiry::{backoff, renew_at};
 pub use holder::{CertificateReport, CertificateState, Identities};
 pub use issuer::{Issuer, Issuing};

@@ -208,7 +208,7 @@ fn put(line: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// A JSON string, in both formats: no value can end its quotes, begin a line, or send a terminal a command.
-fn write_quoted(line: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_quoted(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
     if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
         line.extend_from_slice(text.as_bytes());

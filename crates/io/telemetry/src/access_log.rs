@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{AccessEntry, AccessEvent, Error, LogFormat};
+use crate::{AccessEntry, AccessEvent, Error, HttpRecord, LogFormat};
 
 /// The most that may wait to be written, in bytes. Lines beyond it are dropped and counted.
 const MAX_WAITING: usize = 4 << 20;
@@ -108,9 +108,18 @@ impl AccessLog {
         if !self.wants(entry.event) {
             return;
         }
+        self.take(|format, line| entry.write(format, line));
+    }
+
+    /// Takes the line of a request, as [`AccessLog::log`] does that of a connection.
+    pub fn log_request(&self, record: &HttpRecord<'_>) {
+        self.take(|format, line| record.write(format, line));
+    }
+
+    fn take(&self, write: impl FnOnce(LogFormat, &mut Vec<u8>)) {
         let mut line = self.line.borrow_mut();
         line.clear();
-        entry.write(self.format, &mut line);
+        write(self.format, &mut line);
         let mut queue = self.shared.queue();
         let before = queue.waiting.len();
         let after = before + line.len();

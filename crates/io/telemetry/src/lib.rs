@@ -1,11 +1,12 @@
 //! Metrics, logs, the admin and readiness servers.
 //!
-//! In: what happened to connections, pods, certificates and configuration. Out: Istio's metrics by their exact names, access
+//! In: what happened to connections, requests, pods, certificates and configuration. Out: Istio's metrics by their exact names, access
 //! log lines in ztunnel's words, and small HTTP servers for people and kubelets. It never blocks a worker and never decides.
 
 mod access;
 mod access_log;
 mod error;
+mod http;
 mod logging;
 mod metrics;
 mod process;
@@ -20,6 +21,9 @@ mod fixtures;
 pub use access::{AccessEntry, AccessEvent, AccessParty, Direction};
 pub use access_log::{AccessDetail, AccessLog};
 pub use error::Error;
+pub use http::{
+    GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, TcpCounts, TcpSubject, UpstreamRecord,
+};
 pub use logging::{LogFormat, LogHandle, init};
 pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};

@@ -13,7 +13,9 @@ use prometheus_client::{
 };
 
 use crate::{
-    TcpLabels, TcpSeries, process,
+    HttpMeter, TcpLabels, TcpSeries,
+    http::Requests,
+    process,
     traffic::{Escaped, Traffic},
 };
 
@@ -79,6 +81,7 @@ pub struct Metrics {
     /// `weir_config_rejected_loads_total`.
     pub config_rejected: Counter,
     traffic: Arc<Traffic>,
+    requests: Arc<Requests>,
     registry: Mutex<Registry>,
 }
 
@@ -99,6 +102,7 @@ impl Metrics {
             config_last_good: Gauge::default(),
             config_rejected: Counter::default(),
             traffic: Arc::default(),
+            requests: Arc::default(),
             registry: Mutex::new(registry),
         }
     }
@@ -150,8 +154,30 @@ impl Metrics {
             ),
             config_rejected: counter(r, "weir_config_rejected_loads", "Configurations that were not accepted"),
             traffic,
+            requests: Arc::default(),
             registry: Mutex::new(registry),
         }
+    }
+
+    /// A registry of its own for a waypoint: Istio's metrics of requests, and of connections that are not HTTP.
+    pub fn for_requests(component: &str, tag: &str) -> Self {
+        let metrics = Self::of(component, tag);
+        let requests = metrics.requests.clone();
+        metrics.collect(
+            "weir_requests_beyond_series",
+            "Sets of labels that were one too many: their requests are counted without labels",
+            Kind::Counter,
+            move || vec![Sample { labels: Vec::new(), value: Value::Whole(requests.overflowed()) }],
+        );
+        let mut registry = metrics.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(metrics.requests.clone()));
+        drop(registry);
+        metrics
+    }
+
+    /// The counting of one worker that carries requests.
+    pub fn meter(&self) -> HttpMeter {
+        HttpMeter::new(self.requests.clone())
     }
 
     /// Also says what the kernel knows of this process: memory, CPU, open files.
@@ -169,6 +195,7 @@ impl Metrics {
     /// that left do not stay in memory.
     pub fn forget_idle(&self) {
         self.traffic.sweep();
+        self.requests.sweep();
     }
 
     /// A metric that is read at each scrape: eBPF counters, expiry of certificates, dropped log lines. `read` must not block.

@@ -26,15 +26,19 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tonic::{body::Body, client::GrpcService, codegen};
+use weir_model::Namespace;
 use weir_world::{Delta, World};
 
 use crate::{
     kind::Kind,
     proto::DeltaDiscoveryResponse,
     request::{MAX_NAME_BYTES, MAX_NAMES_PER_REQUEST, Node},
+    store::group,
 };
 use held::Held;
 use link::Link;
+
+pub use held::MAX_OBJECT_BYTES;
 
 /// Before the first attempt after a failed one, at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -52,6 +56,37 @@ pub enum Mode {
     Wildcard,
     /// Those of our node, and what is demanded by name.
     OnDemand,
+    /// All workloads and services, no policies, and objects of the namespaces that are demanded: what a waypoint needs.
+    Waypoint,
+}
+
+impl Mode {
+    /// The kinds that are asked for, in their order.
+    fn kinds(self) -> [Kind; 2] {
+        match self {
+            Self::Wildcard | Self::OnDemand => Kind::OF_AGENTS,
+            Self::Waypoint => [Kind::Address, Kind::Object],
+        }
+    }
+
+    /// Whether resources of the kind are demanded by name.
+    fn demands(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::OnDemand, Kind::Address) | (Self::Waypoint, Kind::Object) => true,
+            (Self::Wildcard | Self::Waypoint, Kind::Address)
+            | (Self::Wildcard | Self::OnDemand, Kind::Object)
+            | (_, Kind::Authorization) => false,
+        }
+    }
+}
+
+/// What changed of one object that shapes requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// How it is called.
+    pub name: String,
+    /// The whole of it as it is now, JSON; none if it is gone.
+    pub json: Option<String>,
 }
 
 /// What came of it.
@@ -72,6 +107,8 @@ pub enum Event {
     },
     /// What was demanded by this name is not in the mesh.
     Absent(String),
+    /// Objects that shape requests changed.
+    Objects(Vec<ObjectChange>),
 }
 
 /// Why a demand was not taken.
@@ -97,8 +134,8 @@ pub struct Demand(mpsc::Sender<Wish>);
 
 #[derive(Debug)]
 enum Wish {
-    For(String),
-    NotFor(String),
+    For(Kind, String),
+    NotFor(Kind, String),
 }
 
 impl Demand {
@@ -107,7 +144,7 @@ impl Demand {
     /// # Errors
     /// When the name is none, or too many demands wait.
     pub fn subscribe(&self, name: &str) -> Result<(), DemandError> {
-        self.wish(Wish::For(checked(name)?))
+        self.wish(Wish::For(Kind::Address, checked(name)?))
     }
 
     /// Does not want to know any more.
@@ -115,7 +152,23 @@ impl Demand {
     /// # Errors
     /// When the name is none, or too many demands wait.
     pub fn unsubscribe(&self, name: &str) -> Result<(), DemandError> {
-        self.wish(Wish::NotFor(checked(name)?))
+        self.wish(Wish::NotFor(Kind::Address, checked(name)?))
+    }
+
+    /// Wants to know all objects that concern the namespace.
+    ///
+    /// # Errors
+    /// When too many demands wait.
+    pub fn subscribe_objects(&self, of: &Namespace) -> Result<(), DemandError> {
+        self.wish(Wish::For(Kind::Object, group(of)))
+    }
+
+    /// Does not want to know them any more.
+    ///
+    /// # Errors
+    /// When too many demands wait.
+    pub fn unsubscribe_objects(&self, of: &Namespace) -> Result<(), DemandError> {
+        self.wish(Wish::NotFor(Kind::Object, group(of)))
     }
 
     fn wish(&self, wish: Wish) -> Result<(), DemandError> {
@@ -138,7 +191,7 @@ enum State {
     /// The next attempt is made then.
     Waiting(Pin<Box<Sleep>>),
     /// An attempt is under way, with these names in its first request.
-    Connecting(Attempt, BTreeSet<String>),
+    Connecting(Attempt, BTreeSet<(Kind, String)>),
     /// There is one.
     Linked(Box<Link>),
 }
@@ -152,7 +205,7 @@ pub struct Client<C> {
     /// Attempts since a link was last good.
     failures: u32,
     held: Held,
-    asked: BTreeSet<String>,
+    asked: BTreeSet<(Kind, String)>,
     wishes: mpsc::Receiver<Wish>,
     demand: Demand,
     events: VecDeque<Event>,
@@ -247,11 +300,11 @@ where
     /// Begins an attempt.
     fn connect(&mut self, known: &World) {
         let requests = link::first(self.mode, &self.node, (&mut self.held, known), &self.asked);
-        let attempt = (self.connect)();
+        let (attempt, mode) = ((self.connect)(), self.mode);
         let opening = async move {
             let open = async {
                 let service = attempt.await.map_err(|error| error.to_string())?;
-                Link::open(service, requests).await
+                Link::open(service, mode, requests).await
             };
             timeout(PATIENCE, open).await.unwrap_or_else(|_| Err(format!("no stream within {PATIENCE:?}")))
         };
@@ -261,10 +314,12 @@ where
     /// There is a link. What was demanded since its first request was written is asked for now.
     fn linked(&mut self, mut link: Link) {
         let State::Connecting(_, said) = &self.state else { return };
-        let wanted: Vec<String> = self.asked.difference(said).cloned().collect();
-        let unwanted: Vec<String> = said.difference(&self.asked).cloned().collect();
-        let news = !wanted.is_empty() || !unwanted.is_empty();
-        let asked = if news { link.ask(wanted, unwanted) } else { Ok(()) };
+        let of = |kind: Kind, names: Vec<&(Kind, String)>| -> Vec<String> {
+            names.into_iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect()
+        };
+        let (wanted, unwanted) = (|| self.asked.difference(said).collect(), || said.difference(&self.asked).collect());
+        let asked =
+            self.mode.kinds().into_iter().try_for_each(|kind| link.ask(kind, of(kind, wanted()), of(kind, unwanted())));
         self.state = State::Linked(Box::new(link));
         if let Err(why) = asked {
             self.lose(why);
@@ -284,27 +339,28 @@ where
     fn wish(&mut self, wish: Option<Wish>) {
         // We hold a sender ourselves: there is always one.
         let Some(wish) = wish else { return };
-        if self.mode == Mode::Wildcard {
+        let (kind, name, wanted) = match wish {
+            Wish::For(kind, name) => (kind, name, true),
+            Wish::NotFor(kind, name) => (kind, name, false),
+        };
+        if !self.mode.demands(kind) {
             return;
         }
-        let (name, wanted) = match wish {
-            Wish::For(name) => (name, true),
-            Wish::NotFor(name) => (name, false),
-        };
-        if wanted && self.asked.len() == MAX_NAMES_PER_REQUEST && !self.asked.contains(&name) {
+        let key = (kind, name.clone());
+        if wanted && self.asked.len() == MAX_NAMES_PER_REQUEST && !self.asked.contains(&key) {
             let why = format!("{MAX_NAMES_PER_REQUEST} names are demanded already");
             self.events.push_back(Event::Rejected { name, why });
             return;
         }
-        let news = if wanted { self.asked.insert(name.clone()) } else { self.asked.remove(&name) };
+        let news = if wanted { self.asked.insert(key) } else { self.asked.remove(&key) };
         match &mut self.state {
             // It is said when there is a link.
             State::Waiting(_) | State::Connecting(..) => {}
             State::Linked(link) => {
                 // Who asks again wants to hear again.
                 let asked = match (wanted, news) {
-                    (true, _) => link.ask(vec![name], Vec::new()),
-                    (false, true) => link.ask(Vec::new(), vec![name]),
+                    (true, _) => link.ask(kind, vec![name], Vec::new()),
+                    (false, true) => link.ask(kind, Vec::new(), vec![name]),
                     (false, false) => Ok(()),
                 };
                 if let Err(why) = asked {
@@ -325,11 +381,14 @@ where
         let done = last && link.first_answer(kind);
         link.heard();
         if done {
-            self.held.sweep(kind, known, &mut news.delta);
+            self.held.sweep(kind, known, &mut news);
         }
         let answered = link.answer(kind, nonce, &news.rejected);
         if news.delta != Delta::default() {
             self.events.push_back(Event::Delta(news.delta));
+        }
+        if !news.objects.is_empty() {
+            self.events.push_back(Event::Objects(news.objects));
         }
         self.events.extend(news.rejected.into_iter().map(|(name, why)| Event::Rejected { name, why }));
         self.events.extend(news.absent.into_iter().map(Event::Absent));

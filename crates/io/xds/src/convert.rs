@@ -2,28 +2,28 @@
 //!
 //! A field that breaks its own rules (an address of five bytes, port 0, a name no name can be) makes the whole resource an
 //! error. What is well formed and beyond this version makes it `unsupported`, with the fields named: then its addresses are
-//! known, and connections to them are refused instead of passed by. That is so for a waypoint, a network gateway, an application
-//! tunnel, a native tunnel, the legacy tunnel, a workload known by host name, load balancing that is `STRICT` or `PASSTHROUGH`,
+//! known, and connections to them are refused instead of passed by. That is so for a waypoint by anything but a host name or an address, several
+//! waypoints by weight, a network gateway, an application tunnel other than `PROXY` to a port, the legacy tunnel, a workload known by host name, load balancing that is `STRICT` or `PASSTHROUGH`,
 //! visibility within a namespace, any extension that is not ours, and any value of an enumeration that is not known and decides something.
 //!
 //! Not read, since they only order endpoints, label or inform: `routing_preference`, `capacity`, `canonical`, `subject_alt_names`,
 //! `ip_families`, `ingress_use_waypoint`, and unknown values of `workload_type` and `app_protocol`.
 //!
 //! Our own extensions: `weir.dev/incarnation`, the pod's uid, and `weir.dev/unsupported`, the reason the model has; both
-//! hold a `google.protobuf.StringValue`. Whatever has such a reason is sent with a waypoint that does not exist, so that an agent which
+//! hold a `google.protobuf.StringValue`. Whatever has such a reason is sent with a waypoint that does not exist and read without one, so that an agent which
 //! does not know the extension refuses it too, by its address and by its services'.
 
 mod policy;
 mod service;
 #[cfg(test)]
 mod tests;
+mod waypoint;
 mod workload;
 
 use std::{fmt::Display, net::IpAddr, sync::Arc};
 
 use prost::Message;
 use weir_model::{Port, Service, Workload, canonical_ip};
-use weir_world::HBONE_PORT;
 
 use crate::{proto, request::cut, texts::Texts};
 
@@ -232,21 +232,6 @@ impl Beyond {
         let reason = said.map_or(found.clone(), |said| format!("{said}; {found}"));
         Some(cut(reason, MAX_LABEL).into())
     }
-}
-
-/// The waypoint of what is not reached: one that nobody has, under a name nobody can have (RFC 6761 §6.4).
-fn nowhere() -> proto::GatewayAddress {
-    let (namespace, hostname) = ("weir-system".to_owned(), "unsupported.invalid".to_owned());
-    proto::GatewayAddress {
-        hostname: Some(proto::NamespacedHostname { namespace, hostname }),
-        hbone_mtls_port: HBONE_PORT.into(),
-    }
-}
-
-/// Whether a waypoint is asked for, other than to say what an extension says better.
-fn asks_for_waypoint(waypoint: Option<&proto::GatewayAddress>, extensions: &[proto::Extension]) -> bool {
-    let said = extensions.iter().any(|extension| extension.name == UNSUPPORTED);
-    waypoint.is_some_and(|waypoint| !(said && *waypoint == nowhere()))
 }
 
 /// What our own extensions say.

@@ -1,8 +1,11 @@
-//! The two kinds of resources, and what names one version of one.
+//! The kinds of resources, and what names one version of one.
 
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
+
+/// How many kinds there are.
+pub(crate) const KINDS: usize = Kind::ALL.len();
 
 /// A type of resource that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,17 +14,23 @@ pub enum Kind {
     Address,
     /// Policies.
     Authorization,
+    /// Objects that shape requests, as their authors wrote them: a waypoint's matter, and no type of Istio's.
+    Object,
 }
 
 impl Kind {
-    /// Both, in the order they are asked for.
-    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+    /// All, in the order they are asked for.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Authorization, Self::Object];
+
+    /// Those that an agent asks for.
+    pub const OF_AGENTS: [Self; 2] = [Self::Address, Self::Authorization];
 
     /// How the wire calls it.
     pub const fn type_url(self) -> &'static str {
         match self {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::Object => "type.googleapis.com/weir.dev.v1.Object",
         }
     }
 
@@ -30,6 +39,7 @@ impl Kind {
         match self {
             Self::Address => 0,
             Self::Authorization => 1,
+            Self::Object => 2,
         }
     }
 
@@ -44,6 +54,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Address => "Address",
             Self::Authorization => "Authorization",
+            Self::Object => "Object",
         })
     }
 }

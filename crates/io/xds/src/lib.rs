@@ -22,11 +22,11 @@ mod testing;
 mod tests;
 mod texts;
 
-pub use client::{Client, Demand, DemandError, Event, Mode};
+pub use client::{Client, Demand, DemandError, Event, MAX_OBJECT_BYTES, Mode, ObjectChange};
 pub use convert::{Address, Authorization, ConvertError, MAX_POLICY_BYTES, MAX_RESOURCE_BYTES};
 pub use kind::{Kind, Version, VersionError};
 pub use rehearsal::rehearse;
 pub use request::{MAX_NAME_BYTES, MAX_NAMES, MAX_NAMES_PER_REQUEST, MAX_VERSIONS, Node, RequestError};
 pub use server::{Discovery, Limits, Push, Refused, Report, Stats, Subscriber};
-pub use store::Store;
+pub use store::{Object, Store, group};
 pub use subscription::Standing;

@@ -11,10 +11,10 @@ pub(crate) use security::{
     Action, AddressRange, Authorization, Clause, Match, OwnAction, OwnKind, OwnPolicy, OwnRule, Rule, Scope,
     ServiceAccountMatch, StringMatch, StringMatchType,
 };
-pub(crate) use workload::{
-    Address, AddressType, AppProtocol, Extension, GatewayAddress, HealthPolicy, LoadBalancing, Locality, Mode,
-    NamespacedHostname, NetworkAddress, NetworkMode, Port, PortList, Service, TunnelProtocol, Visibility, Workload,
-    WorkloadStatus, WorkloadType,
-};
 #[cfg(test)]
-pub(crate) use workload::{ApplicationTunnel, WeightedWaypoint};
+pub(crate) use workload::WeightedWaypoint;
+pub(crate) use workload::{
+    Address, AddressType, AppProtocol, ApplicationTunnel, Extension, GatewayAddress, HealthPolicy, LoadBalancing,
+    Locality, Mode, NamespacedHostname, NetworkAddress, NetworkMode, Port, PortList, Service, TunnelProtocol,
+    Visibility, Workload, WorkloadStatus, WorkloadType,
+};

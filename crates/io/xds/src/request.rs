@@ -68,7 +68,7 @@ pub enum RequestError {
     #[error("no DeltaDiscoveryRequest: {0}")]
     Malformed(String),
     /// Nothing of that type is served.
-    #[error("{0:?} is not served here: expected {address:?} or {authorization:?}", address = Kind::Address.type_url(), authorization = Kind::Authorization.type_url())]
+    #[error("{0:?} is not served here: expected one of {served}", served = served())]
     Type(String),
     /// What it says of itself is too long.
     #[error("the node says {len} bytes of itself, at most {MAX_NODE_BYTES} are read")]
@@ -168,6 +168,11 @@ impl Request {
             answer: (!wire.response_nonce.is_empty()).then_some(Answer { nonce: wire.response_nonce, error }),
         })
     }
+}
+
+/// The types that are served, for people.
+fn served() -> String {
+    Kind::ALL.map(Kind::type_url).join(", ")
 }
 
 fn asked(names: Vec<String>) -> Result<Vec<Asked>, RequestError> {

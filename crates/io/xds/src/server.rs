@@ -25,7 +25,7 @@ use tower::Service;
 use weir_model::NodeName;
 
 use crate::{
-    kind::Kind,
+    kind::{KINDS, Kind},
     proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     request::Node,
     session::Session,
@@ -116,10 +116,10 @@ pub struct Stats {
     connected: AtomicU64,
     refused: AtomicU64,
     bytes: AtomicU64,
-    pushes: [AtomicU64; 2],
-    resources: [AtomicU64; 2],
-    acks: [AtomicU64; 2],
-    nacks: [AtomicU64; 2],
+    pushes: [AtomicU64; KINDS],
+    resources: [AtomicU64; KINDS],
+    acks: [AtomicU64; KINDS],
+    nacks: [AtomicU64; KINDS],
 }
 
 impl Stats {
@@ -192,7 +192,7 @@ pub struct Report {
     /// Since when it is connected.
     pub since: SystemTime,
     /// How it stands with each kind, in the order of [`Kind::ALL`].
-    pub standing: [Standing; 2],
+    pub standing: [Standing; KINDS],
 }
 
 type Admit = dyn Fn(&http::Extensions, &Node) -> Result<Subscriber, Refused> + Send + Sync;

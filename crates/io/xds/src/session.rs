@@ -9,7 +9,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    kind::Kind,
+    kind::{KINDS, Kind},
     proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     request::{Node, Request},
     response::MORE,
@@ -29,15 +29,15 @@ pub(crate) struct Session {
     /// When it must have said who it is.
     introduce_by: Instant,
     /// Nothing until it said who it is.
-    subscriptions: Option<[Subscription; 2]>,
+    subscriptions: Option<[Subscription; KINDS]>,
     /// When the response under way must have been answered, for each kind.
-    answer_by: [Option<Instant>; 2],
+    answer_by: [Option<Instant>; KINDS],
     /// When what changed is sent.
     send_at: Option<Instant>,
     /// When changes were sent last.
     pushed_at: Option<Instant>,
     /// For each kind whether the response under way is not the last of its answer.
-    more: [bool; 2],
+    more: [bool; KINDS],
     /// Whether there may be something to send.
     ready: bool,
     /// The kind whose turn it is: neither waits for all of the other.
@@ -70,10 +70,10 @@ impl Session {
             changes,
             introduce_by,
             subscriptions: None,
-            answer_by: [None; 2],
+            answer_by: [None; KINDS],
             send_at: None,
             pushed_at: None,
-            more: [false; 2],
+            more: [false; KINDS],
             ready: false,
             turn: 0,
         }
@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// Asks who it is, as its first request must say.
-    fn introduce(&mut self, node: Option<&Node>) -> Result<[Subscription; 2], Status> {
+    fn introduce(&mut self, node: Option<&Node>) -> Result<[Subscription; KINDS], Status> {
         let missing = || self.refuse(Status::invalid_argument("the first request names no node"));
         let node = node.ok_or_else(missing)?;
         let subscriber = (self.shared.admit)(&self.extensions, node).map_err(|refused| {
@@ -263,9 +263,9 @@ impl Session {
 
 /// Whether the kind's first answer waits for that of another. ztunnel takes itself for ready at the first response of each kind, and
 /// sends in the clear to addresses it does not know: policies come when all parts of the addresses are under way.
-fn waits(kind: Kind, subscriptions: &[Subscription; 2]) -> bool {
+fn waits(kind: Kind, subscriptions: &[Subscription; KINDS]) -> bool {
     match kind {
-        Kind::Address => false,
+        Kind::Address | Kind::Object => false,
         Kind::Authorization => {
             subscriptions[kind.index()].is_beginning() && subscriptions[Kind::Address.index()].is_beginning()
         }

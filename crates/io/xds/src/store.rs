@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Instant,
 };
 
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use prost::Message;
 use tokio::sync::watch;
-use weir_model::{Policy, Service, Workload, canonical_ip};
+use weir_model::{Namespace, Policy, Service, Workload, canonical_ip};
 use weir_world::Delta;
 
 use crate::{
     convert::{Authorization, alias, service_to, workload_to},
-    kind::{Kind, Version},
+    kind::{KINDS, Kind, Version},
     proto,
     table::{Encoded, Facts, Table},
 };
@@ -28,7 +28,7 @@ const MAX_MARKS: usize = 1024;
 /// All resources, encoded. One writes, everybody reads; nobody waits for the encoding of another.
 #[derive(Debug)]
 pub struct Store {
-    tables: [RwLock<Timed>; 2],
+    tables: [RwLock<Timed>; KINDS],
     changed: watch::Sender<u64>,
 }
 
@@ -81,6 +81,17 @@ impl Store {
                 None => Change::Gone(ToString::to_string(name)),
             };
             self.put(Kind::Authorization, batch.iter().map(change).collect());
+        }
+    }
+
+    /// Takes over what changed of the objects that shape requests.
+    pub fn apply_objects(&self, changes: &[(String, Option<Object>)]) {
+        for batch in changes.chunks(BATCH) {
+            let change = |(name, now): &(String, Option<Object>)| match now {
+                Some(object) => Change::Is(encode_object(name, object)),
+                None => Change::Gone(name.clone()),
+            };
+            self.put(Kind::Object, batch.iter().map(change).collect());
         }
     }
 
@@ -155,6 +166,27 @@ pub(crate) fn encode_service(service: &Service) -> Encoded {
 /// As every subscriber gets it.
 pub(crate) fn encode_policy(policy: &Policy) -> Encoded {
     encode(&policy.name.to_string(), Kind::Authorization, Authorization::encode(policy), Facts::default())
+}
+
+/// An object that shapes requests, as it is told to waypoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The whole of it, JSON.
+    pub json: Arc<str>,
+    /// The namespaces whose requests it may shape: whoever asks for `namespace/*` of one of them is told.
+    pub concerns: Vec<Namespace>,
+}
+
+/// What is asked for to be told of all objects that concern a namespace.
+pub fn group(namespace: &Namespace) -> String {
+    format!("{namespace}/*")
+}
+
+/// As every subscriber gets it.
+fn encode_object(name: &str, object: &Object) -> Encoded {
+    let services = object.concerns.iter().map(|namespace| group(namespace).into()).collect();
+    let facts = Facts { services, ..Facts::default() };
+    encode(name, Kind::Object, object.json.as_bytes().to_vec(), facts)
 }
 
 /// A resource of these bytes.

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_model::{
     AppProtocol, Health, HealthPolicy, Locality, Membership, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyScope, PolicySource, Port, Service, ServicePort, Tunnel, Workload, WorkloadKind,
+    PolicyScope, PolicySource, Port, Service, ServicePort, Termination, Tunnel, WaypointAddress, WaypointDestination,
+    Workload, WorkloadKind,
 };
 use weir_world::Delta;
 
@@ -33,6 +34,8 @@ pub(crate) fn workload(name: &str, addresses: &[&str], services: &[&str]) -> Wor
         canonical_revision: "latest".into(),
         services: services.iter().map(|name| membership(name)).collect(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -60,6 +63,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
             target: Some(port(8080)),
         }],
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -98,6 +102,16 @@ fn ips() -> impl Strategy<Value = IpAddr> {
     any::<IpAddr>().prop_map(|ip| ip.to_canonical())
 }
 
+/// Any waypoint of what is reached.
+fn waypoints() -> impl Strategy<Value = Option<WaypointAddress>> {
+    let named = "[a-z]{1,9}".prop_map(|name| WaypointDestination::Service(service_name(&name).parse().unwrap()));
+    let network = "[a-z/]{0,9}".prop_map(|network| network.parse().unwrap());
+    let at = (network, ips()).prop_map(|(network, ip)| WaypointDestination::Address(network, ip));
+    let address =
+        (prop_oneof![named, at], ports()).prop_map(|(destination, port)| WaypointAddress { destination, port });
+    option::of(address)
+}
+
 /// Any workload a compiler could make.
 pub(crate) fn workloads() -> impl Strategy<Value = Workload> {
     let place = ("[a-z]{1,8}", vec((ports(), ports()), 0..4)).prop_map(|(service, mut ports)| {
@@ -110,6 +124,7 @@ pub(crate) fn workloads() -> impl Strategy<Value = Workload> {
         select(vec![Health::Healthy, Health::Unhealthy]),
         select(vec![NetworkMode::Standard, NetworkMode::HostNetwork]),
         select(vec![WorkloadKind::Deployment, WorkloadKind::CronJob, WorkloadKind::Job, WorkloadKind::Pod]),
+        prop_oneof![Just(Termination::Agent), Just(Termination::Own), ports().prop_map(Termination::Proxy)],
     );
     let texts = (".{0,9}", ".{1,9}", ".{0,9}", option::of(".{1,99}"));
     (
@@ -120,8 +135,9 @@ pub(crate) fn workloads() -> impl Strategy<Value = Workload> {
         vec(place, 0..4),
         vec("[!-.0-~&&[^\"\\\\]]{1,9}", 0..3),
         option::of("[a-z]{1,9}"),
+        waypoints(),
     )
-        .prop_map(|(names, choices, texts, addresses, mut services, policies, node)| {
+        .prop_map(|(names, choices, texts, addresses, mut services, policies, node, waypoint)| {
             services.sort();
             services.dedup_by(|one, two| one.service == two.service);
             let namespace: weir_model::Namespace = "default".parse().unwrap();
@@ -146,6 +162,8 @@ pub(crate) fn workloads() -> impl Strategy<Value = Workload> {
                 },
                 workload_name: texts.2.as_str().into(),
                 canonical_revision: texts.1.as_str().into(),
+                termination: choices.4,
+                waypoint: waypoint.filter(|_| texts.3.is_none()),
                 unsupported: texts.3.map(Into::into),
                 services,
                 policies,
@@ -173,14 +191,14 @@ pub(crate) fn services() -> impl Strategy<Value = Service> {
         target,
     });
     let health = select(vec![HealthPolicy::OnlyReady, HealthPolicy::All]);
-    ("[a-z]{1,9}", ".{0,9}", vec((network, range), 0..4), vec(port, 0..4), health, option::of(".{1,99}")).prop_map(
-        |(name, short_name, vips, ports, health_policy, unsupported)| Service {
+    ("[a-z]{1,9}", ".{0,9}", vec((network, range), 0..4), vec(port, 0..4), health, (option::of(".{1,99}"), waypoints()))
+        .prop_map(|(name, short_name, vips, ports, health_policy, (unsupported, waypoint))| Service {
             short_name: short_name.into(),
             vips,
             ports,
             health_policy,
+            waypoint: waypoint.filter(|_| unsupported.is_none()),
             unsupported: unsupported.map(Into::into),
             ..service(&name, &[])
-        },
-    )
+        })
 }

@@ -133,7 +133,7 @@ macro_rules! synced {
                 }
                 Event::Synced => break all,
                 Event::Lost(_) | Event::Absent(_) => {}
-                other @ Event::Rejected { .. } => panic!("{other:?}"),
+                other @ (Event::Rejected { .. } | Event::Objects(_)) => panic!("{other:?}"),
             }
         }
     }};
@@ -258,7 +258,7 @@ async fn a_resource_that_cannot_be_read_is_refused_by_name_and_the_rest_taken() 
             Event::Delta(_) => {}
             Event::Rejected { name, why } => rejected.push((name, why)),
             Event::Synced => break,
-            other @ (Event::Lost(_) | Event::Absent(_)) => panic!("{other:?}"),
+            other @ (Event::Lost(_) | Event::Absent(_) | Event::Objects(_)) => panic!("{other:?}"),
         }
     }
     assert_eq!((got.workloads.len(), got.services.len()), (2, 1));
@@ -598,3 +598,5 @@ async fn nobody_is_there_and_the_client_goes_on_trying() {
     let _served = serve_again(address, store).await;
     assert_eq!(sorted(synced!(client)), sorted(shop()));
 }
+
+mod objects;

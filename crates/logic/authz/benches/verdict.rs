@@ -14,8 +14,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use weir_authz::{Compiled, Decision, Destination, Peer, PolicySet};
 use weir_model::{
     Clause, Enrolment, Health, LocalPod, Locality, Match, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, TextMatch, TrustDomain, Tunnel, Workload,
-    WorkloadKind, WorkloadUid,
+    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, Termination, TextMatch, TrustDomain,
+    Tunnel, Workload, WorkloadKind, WorkloadUid,
 };
 use weir_world::{Delta, Inbound, Mesh, Source, Verdict, World};
 
@@ -351,6 +351,8 @@ fn workload(pod: u32, policies: Vec<PolicyName>) -> Workload {
         canonical_revision: "latest".into(),
         services: Vec::new(),
         policies,
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }

@@ -3,6 +3,9 @@
 mod text;
 mod words;
 
+pub(crate) use text::{consider, labelled};
+pub(crate) use words::listed;
+
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};

@@ -82,7 +82,7 @@ enum Values {
 
 /// Ports, few or many.
 #[derive(Debug, Clone)]
-enum Ports {
+pub(crate) enum Ports {
     /// Up to so many are in place: no further memory is touched.
     Few([Option<Port>; 8]),
     /// Sorted.
@@ -90,7 +90,7 @@ enum Ports {
 }
 
 impl Ports {
-    fn new(all: &[Port]) -> Self {
+    pub(crate) fn new(all: &[Port]) -> Self {
         let mut few = [None; 8];
         if all.len() > few.len() {
             return Self::Many(sorted(all));
@@ -101,7 +101,7 @@ impl Ports {
         Self::Few(few)
     }
 
-    fn hold(&self, port: Port) -> bool {
+    pub(crate) fn hold(&self, port: Port) -> bool {
         match self {
             Self::Few(all) => all.contains(&Some(port)),
             Self::Many(all) => all.binary_search(&port).is_ok(),
@@ -209,7 +209,7 @@ fn sides<T>(tests: &mut Vec<Test>, field: Field, sides: &Sides<T>, values: impl 
     }
 }
 
-fn sorted<T: Ord + Clone>(all: &[T]) -> Box<[T]> {
+pub(crate) fn sorted<T: Ord + Clone>(all: &[T]) -> Box<[T]> {
     let mut all = all.to_vec();
     all.sort_unstable();
     all.dedup();

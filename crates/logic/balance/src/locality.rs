@@ -132,12 +132,9 @@ impl Failover {
 
     /// Istio's priorities: subzone, zone, region, any; and after that regions it does not fail over to.
     fn hops(&self, client: &Locality, endpoint: &Locality) -> usize {
-        let near =
-            [(&client.region, &endpoint.region), (&client.zone, &endpoint.zone), (&client.subzone, &endpoint.subzone)];
-        match near.iter().take_while(|(one, other)| one == other).count() {
-            0 => 3 + usize::from(self.avoids(&client.region, &endpoint.region)),
-            like => 3 - like,
-        }
+        let distance = Distance::between(client, endpoint);
+        let avoided = distance == Distance::ELSEWHERE && self.avoids(&client.region, &endpoint.region);
+        usize::from(distance.0) + usize::from(avoided)
     }
 
     fn avoids(&self, from: &str, to: &str) -> bool {

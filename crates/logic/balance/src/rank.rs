@@ -4,11 +4,28 @@
 //! one random number only when there is a choice.
 
 use rand::Rng;
-use weir_model::{Health, HealthPolicy};
+use weir_model::{Health, HealthPolicy, Locality};
 
 /// How near an endpoint is, lowest first. All alike until a service asks for locality.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance(pub u8);
+
+impl Distance {
+    /// Another region.
+    pub(crate) const ELSEWHERE: Self = Self(3);
+
+    /// Istio's priorities: subzone, zone, region, any. Who does not say where it is, is with all who do not say.
+    pub fn between(client: &Locality, endpoint: &Locality) -> Self {
+        let near =
+            [(&client.region, &endpoint.region), (&client.zone, &endpoint.zone), (&client.subzone, &endpoint.subzone)];
+        match near.iter().position(|(one, other)| one != other) {
+            Some(0) => Self::ELSEWHERE,
+            Some(1) => Self(2),
+            Some(_) => Self(1),
+            None => Self(0),
+        }
+    }
+}
 
 /// How good an endpoint is: the least is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

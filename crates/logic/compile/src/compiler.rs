@@ -9,10 +9,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
+    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
     WaypointLabels,
 };
-use weir_model::{Namespace, PolicyName, ServiceName};
+use weir_model::{Namespace, PolicyName, ServiceName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
@@ -31,6 +31,7 @@ mod plain;
 mod policies;
 mod required;
 mod statuses;
+mod waypoints;
 
 use entries::Spot;
 use index::Index;
@@ -226,6 +227,11 @@ impl Compiler {
         &self.configs
     }
 
+    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
+        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
+    }
+
     /// What is served of the mesh as it was last taken.
     pub fn routes(&self) -> Compiled {
         routes(&self.settings, &self.taken, &self.configs)
@@ -244,8 +250,9 @@ impl Compiler {
 
 impl Compiler {
     fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let pods = self.index.replace_namespace(name, mode, waypoint);
+        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
         self.marked.pods.extend(pods);
+        self.marked.services.extend(services);
         let entries = self.index.entries_of(name);
         self.mark_entries(&entries);
     }

@@ -55,6 +55,11 @@ impl LabelSet {
         Some(&self.0[at].1)
     }
 
+    /// All of them.
+    pub(crate) fn owned(&self) -> Labels {
+        self.0.iter().cloned().collect()
+    }
+
     /// Whether the selector selects what has these labels. One that asks for nothing selects nothing.
     pub(crate) fn matches(&self, selector: &Labels) -> bool {
         !selector.is_empty() && selector.iter().all(|(key, value)| self.value(key) == Some(value))

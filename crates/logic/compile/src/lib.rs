@@ -1,11 +1,12 @@
 //! Kubernetes objects to the mesh model.
 //!
 //! In: parsed objects, all at once or as they come and go, and what none of them says (`Settings`). Out: a `Mesh` of
-//! workloads, services, policies and local pods, or the `Delta` to it, and what became of each policy (`PolicyStatus`). It never fails: what could be wrong was refused by
+//! workloads, services, policies and local pods, or the `Delta` to it, what became of each policy (`PolicyStatus`), and of each label that names a waypoint (`BindingStatus`). It never fails: what could be wrong was refused by
 //! the parser. It never does I/O.
 
 mod compile;
 mod compiler;
+mod gateway;
 mod labels;
 mod policy;
 mod routes;
@@ -17,6 +18,10 @@ mod workload;
 
 pub use compile::{compile, compile_with_status};
 pub use compiler::Compiler;
+pub use gateway::{
+    AllowedNamespaces, BindingOutcome, BindingStatus, GatewayError, GatewayFacts, GatewayRole, InboundBinding,
+    WaypointFor,
+};
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
     Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,

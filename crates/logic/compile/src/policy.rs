@@ -84,7 +84,7 @@ impl Declared {
                 PolicySpec::Rejected(why) => why,
                 PolicySpec::Authorization(_)
                 | PolicySpec::PeerAuthentication(_)
-                | PolicySpec::RequestAuthentication => "its target cannot be made out".into(),
+                | PolicySpec::RequestAuthentication(_) => "its target cannot be made out".into(),
             };
             if let Some(before) = before.filter(|before| before.is_legal()) {
                 return Self { generation, stale: Some(why), ..before.clone() };
@@ -111,9 +111,9 @@ impl Declared {
                 spec,
             })),
             PolicySpec::Authorization(spec) if !is_for_agents => Says::Waypoints { written: count(&spec.rules) },
-            PolicySpec::RequestAuthentication if !is_for_agents => Says::Waypoints { written: 0 },
+            PolicySpec::RequestAuthentication(_) if !is_for_agents => Says::Waypoints { written: 0 },
             PolicySpec::Authorization(spec) => made.authorization(spec),
-            PolicySpec::RequestAuthentication => {
+            PolicySpec::RequestAuthentication(_) => {
                 let why =
                     "agents see connections and no tokens of requests, and no waypoint of this version checks them";
                 Says::Unsupported(Box::new(made.rejected(false, why)))

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use weir_manifest::{Backing, ServiceObject, ServicePortObject, TargetPort};
-use weir_model::{AppProtocol, Membership, Namespace, Port, Service, ServiceName, ServicePort};
+use weir_model::{AppProtocol, Membership, Namespace, Port, Service, ServiceName, ServicePort, WaypointAddress};
 
 use crate::{
     Settings,
@@ -13,7 +13,7 @@ use crate::{
 const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
 
 /// The service as the mesh knows it.
-pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
+pub(crate) fn service(settings: &Settings, object: &ServiceObject, waypoint: Option<WaypointAddress>) -> Service {
     let mut vips: Vec<_> = Vec::new();
     for ip in object.cluster_ips.iter().chain(&object.external_ips) {
         let vip = (settings.network.clone(), IpNet::from(*ip));
@@ -27,6 +27,7 @@ pub(crate) fn service(settings: &Settings, object: &ServiceObject) -> Service {
         vips,
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
+        waypoint,
         unsupported: None,
     }
 }

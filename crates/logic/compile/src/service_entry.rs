@@ -12,11 +12,10 @@ use ipnet::IpNet;
 use weir_balance::HashKey;
 use weir_manifest::{
     ConfigObject, ConfigSpec, EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec,
-    WaypointLabels, WaypointUse,
 };
 use weir_model::{
-    Health, HealthPolicy, Hostname, Locality, Membership, NetworkMode, Port, Service, ServiceName, ServicePort, Tunnel,
-    Workload, WorkloadKind, WorkloadUid,
+    Health, HealthPolicy, Hostname, Locality, Membership, NetworkMode, Port, Service, ServiceName, ServicePort,
+    Termination, Tunnel, WaypointAddress, Workload, WorkloadKind, WorkloadUid,
 };
 
 use crate::{Settings, service, trimmed::Key, workload};
@@ -50,12 +49,6 @@ pub(crate) fn kubernetes(settings: &Settings, host: &Hostname) -> Option<Key> {
     Some(Key { namespace: namespace.parse().ok()?, name: name.into() })
 }
 
-/// Whether connections to it are to go through a waypoint.
-pub(crate) fn is_bound(own: &WaypointLabels, namespace: &WaypointLabels) -> bool {
-    let uses = own.uses.as_ref().or(namespace.uses.as_ref());
-    own.required || namespace.required || uses.is_some_and(|uses| *uses != WaypointUse::None)
-}
-
 /// Why its hosts are not reached by this version.
 pub(crate) fn unsupported(spec: &ServiceEntrySpec) -> Option<&'static str> {
     match spec.resolution {
@@ -69,9 +62,9 @@ pub(crate) fn unsupported(spec: &ServiceEntrySpec) -> Option<&'static str> {
 
 /// Whether its hosts are services. With resolution NONE they lead to the very address that was asked for, as for anything the mesh does not
 /// know, so that only a waypoint could make a difference.
-pub(crate) fn is_service(spec: &ServiceEntrySpec, namespace: &WaypointLabels) -> bool {
+pub(crate) fn is_service(spec: &ServiceEntrySpec, waypoint: Option<&WaypointAddress>) -> bool {
     match spec.resolution {
-        EntryResolution::None => is_bound(&spec.waypoint, namespace),
+        EntryResolution::None => waypoint.is_some(),
         EntryResolution::Static
         | EntryResolution::Dns
         | EntryResolution::DnsRoundRobin
@@ -80,7 +73,13 @@ pub(crate) fn is_service(spec: &ServiceEntrySpec, namespace: &WaypointLabels) ->
 }
 
 /// A host of it, as the mesh knows it.
-pub(crate) fn service(settings: &Settings, spec: &ServiceEntrySpec, name: &ServiceName, given: &Allotted) -> Service {
+pub(crate) fn service(
+    settings: &Settings,
+    spec: &ServiceEntrySpec,
+    name: &ServiceName,
+    given: &Allotted,
+    waypoint: Option<WaypointAddress>,
+) -> Service {
     let mut vips: Vec<IpNet> = spec.addresses.clone();
     if vips.is_empty() {
         vips.extend(of_status(spec, &name.hostname).map(IpNet::from));
@@ -100,6 +99,7 @@ pub(crate) fn service(settings: &Settings, spec: &ServiceEntrySpec, name: &Servi
         vips: unique.into_iter().map(|vip| (settings.network.clone(), vip)).collect(),
         ports: spec.ports.iter().map(service_port).collect(),
         health_policy: HealthPolicy::OnlyReady,
+        waypoint,
         unsupported: unsupported(spec).map(Into::into),
     }
 }
@@ -196,6 +196,8 @@ pub(crate) fn of_endpoint(
         canonical_revision: canonical_revision.unwrap_or_else(|| "latest".into()),
         services,
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     })
 }

@@ -4,12 +4,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use weir_manifest::{DataplaneMode, Labels, PodObject, ServiceObject, Sidecar};
 use weir_model::{
-    Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, PolicyName, Tunnel, Workload, WorkloadKind,
-    WorkloadUid,
+    Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, PolicyName, Termination, Tunnel, WaypointAddress,
+    Workload, WorkloadKind, WorkloadUid,
 };
 
 use crate::{
     Settings,
+    gateway::{GatewayFacts, InboundBinding},
     trimmed::{Key, Pod, Traits},
 };
 
@@ -25,10 +26,18 @@ pub(crate) fn endpoint_uid(settings: &Settings, slice: &Key, ip: IpAddr) -> Work
     uid.parse().expect("cluster, namespace and slice name are visible ASCII and short")
 }
 
-/// Whether a pod is in the mesh, or why not.
-pub(crate) fn enrolment(pod: &Traits, namespace: Option<DataplaneMode>) -> Enrolment {
+/// Whether a pod is in the mesh, or why not. Those of a waypoint are, whatever is said of their namespace.
+pub(crate) fn enrolment(pod: &Traits, namespace: Option<DataplaneMode>, gateway: Option<&GatewayFacts>) -> Enrolment {
     if pod.network_mode == NetworkMode::HostNetwork {
         return Enrolment::HostNetwork;
+    }
+    if let Some(gateway) = gateway {
+        // The proxy of a waypoint is called like a sidecar, and is none.
+        return match (gateway.inbound, pod.mode) {
+            (InboundBinding::Hbone, _) => Enrolment::Waypoint,
+            (InboundBinding::Proxy(_), Some(DataplaneMode::None)) => Enrolment::OptedOut,
+            (InboundBinding::Proxy(_), Some(DataplaneMode::Ambient) | None) => Enrolment::Enrolled,
+        };
     }
     if pod.sidecar == Sidecar::Present {
         return Enrolment::Sidecar;
@@ -41,18 +50,21 @@ pub(crate) fn enrolment(pod: &Traits, namespace: Option<DataplaneMode>) -> Enrol
 }
 
 /// What is said of a pod elsewhere.
-pub(crate) struct Surroundings {
+pub(crate) struct Surroundings<'i> {
     pub(crate) mode: Option<DataplaneMode>,
     pub(crate) locality: Locality,
     pub(crate) services: Vec<Membership>,
     pub(crate) policies: Vec<PolicyName>,
+    /// The waypoint whose own pod it is.
+    pub(crate) gateway: Option<&'i GatewayFacts>,
+    pub(crate) waypoint: Option<WaypointAddress>,
 }
 
 /// The workload a pod is.
-pub(crate) fn workload(settings: &Settings, key: &Key, pod: &Pod, around: Surroundings) -> Workload {
+pub(crate) fn workload(settings: &Settings, key: &Key, pod: &Pod, around: Surroundings<'_>) -> Workload {
     let traits = &*pod.traits;
-    let tunnel = match enrolment(traits, around.mode) {
-        Enrolment::Enrolled => Tunnel::Hbone,
+    let tunnel = match enrolment(traits, around.mode, around.gateway) {
+        Enrolment::Enrolled | Enrolment::Waypoint => Tunnel::Hbone,
         Enrolment::NotLabelled | Enrolment::OptedOut | Enrolment::HostNetwork | Enrolment::Sidecar => Tunnel::None,
     };
     let workload_name = traits.workload_name.as_ref().unwrap_or(&key.name);
@@ -76,6 +88,8 @@ pub(crate) fn workload(settings: &Settings, key: &Key, pod: &Pod, around: Surrou
         canonical_revision: traits.canonical_revision.clone().unwrap_or_else(|| "latest".into()),
         services: around.services,
         policies: around.policies,
+        termination: around.gateway.map(GatewayFacts::termination).unwrap_or_default(),
+        waypoint: around.waypoint,
         unsupported: None,
         workload_name: workload_name.clone(),
     }
@@ -114,17 +128,25 @@ pub(crate) fn of_endpoint(
         canonical_revision: "latest".into(),
         services,
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     })
 }
 
 /// The pod as its node's agent needs it.
-pub(crate) fn local_pod(settings: &Settings, key: &Key, pod: &Pod, mode: Option<DataplaneMode>) -> LocalPod {
+pub(crate) fn local_pod(
+    settings: &Settings,
+    key: &Key,
+    pod: &Pod,
+    mode: Option<DataplaneMode>,
+    gateway: Option<&GatewayFacts>,
+) -> LocalPod {
     LocalPod {
         uid: uid(settings, key),
         addresses: pod.addresses.to_vec(),
         netns: pod.netns.as_deref().map(Into::into),
-        enrolment: enrolment(&pod.traits, mode),
+        enrolment: enrolment(&pod.traits, mode, gateway),
     }
 }
 

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use weir_model::NameError;
 
+use crate::jwks::JwksError;
+
 /// Most of a found text that is repeated in an error, in characters.
 const SHOWN: usize = 80;
 
@@ -239,6 +241,9 @@ pub enum Cause {
     /// A name Kubernetes would refuse.
     #[error("{0}")]
     Name(NameError),
+    /// No set of keys.
+    #[error("no JSON Web Key Set: {0}")]
+    Jwks(JwksError),
     /// A kind nobody here knows.
     #[error("unknown kind {kind:?} of apiVersion {api_version:?}")]
     UnknownKind {

@@ -5,6 +5,7 @@
 //! drops a part of a policy: that is read whole, or it says why not.
 
 mod error;
+mod jwks;
 mod kind;
 mod known;
 mod object;
@@ -16,15 +17,21 @@ mod sent;
 mod tree;
 
 pub use error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin};
+pub use jwks::{Curve, Jwk, Jwks, JwksError, MAX_JWKS, PublicKey, Unusable};
 pub use object::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, Backing, Condition, ConfigKind, ConfigObject,
-    ConfigSpec, ConnectionPool, ContainerPort, DataplaneMode, DestinationRuleSpec, EndpointSliceObject, EntryAddress,
-    EntryEndpoint, EntryPort, EntryResolution, ExportTo, GatewayRouteSpec, GatewaySpec, HttpVersion, Ignored, Labels,
-    LoadBalancer, Location, MtlsMode, NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner,
-    PathMatch, PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, PortPolicy,
-    ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, ServiceEntrySpec, ServiceObject, ServicePortObject, Sidecar,
-    SliceEndpoint, SlicePort, Source, SubsetSpec, TargetPort, TargetRef, TcpKeepalive, TelemetrySpec, TlsSettings,
-    TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec, WaypointLabels, WaypointUse, WhyIgnored,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, BackendRef, Backing, ClaimToHeader, Condition,
+    ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, ContainerPort, CookieLifetime, DataplaneMode,
+    DestinationRuleSpec, EndpointSliceObject, EntryAddress, EntryEndpoint, EntryPort, EntryResolution, ExportTo,
+    ExtensionRef, GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo,
+    HeaderName, HttpVersion, Ignored, InboundBinding, Infrastructure, KeySource, KeysUrl, LabelExpression,
+    LabelOperator, LabelSelector, Labels, Listener, ListenerNamespaces, LoadBalancer, Location, MtlsMode,
+    NamespaceObject, NodeObject, Object, ObjectKey, Objects, Operation, Owner, ParentRef, PathMatch,
+    PeerAuthenticationSpec, Phase, PodObject, PolicyObject, PolicySpec, PolicyTarget, PortPolicy, Presence,
+    ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, RequestAuthenticationSpec, RequestMirror, RouteBackend,
+    RouteFilters, RouteNamespaces, Scheme, ServiceEntrySpec, ServiceObject, ServicePortObject, SessionCarrier,
+    SessionPersistence, Sidecar, SliceEndpoint, SlicePort, Source, SubsetSpec, TargetPort, TargetRef, TcpKeepalive,
+    TelemetrySpec, TlsMode, TlsSettings, TokenHeader, TokenRule, TrafficPolicy, TunnelProtocol, TunnelSettings,
+    VirtualServiceSpec, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

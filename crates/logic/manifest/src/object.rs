@@ -8,16 +8,23 @@ use crate::error::{ObjectRef, Origin};
 
 mod config;
 mod policy;
+mod token;
 
 pub use config::{
-    ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, DestinationRuleSpec, EntryAddress, EntryEndpoint, EntryPort,
-    EntryResolution, ExportTo, GatewayRouteSpec, GatewaySpec, HttpVersion, LoadBalancer, Location, PortPolicy,
-    ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, ServiceEntrySpec, SubsetSpec, TcpKeepalive, TelemetrySpec,
-    TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec,
+    BackendRef, ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, CookieLifetime, DestinationRuleSpec,
+    EntryAddress, EntryEndpoint, EntryPort, EntryResolution, ExportTo, ExtensionRef, GatewayAddress, GatewayRouteRule,
+    GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, HttpVersion, InboundBinding, Infrastructure,
+    LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, LoadBalancer, Location, ParentRef,
+    PortPolicy, ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, RequestMirror, RouteBackend, RouteFilters,
+    RouteNamespaces, ServiceEntrySpec, SessionCarrier, SessionPersistence, SubsetSpec, TcpKeepalive, TelemetrySpec,
+    TlsMode, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualServiceSpec, WaypointFor,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,
+};
+pub use token::{
+    ClaimToHeader, HeaderName, KeySource, KeysUrl, Presence, RequestAuthenticationSpec, Scheme, TokenHeader, TokenRule,
 };
 
 /// Labels of an object.

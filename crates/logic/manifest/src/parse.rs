@@ -161,7 +161,6 @@ impl Parsing {
         };
         let fields: Fields<'_> = reader.fields(at, known)?;
         let meta = read::metadata(reader, &fields)?;
-        self.objects.ignored.extend(meta.ignored(reader));
         match kind {
             ReadKind::Namespace => self.objects.namespaces.push(read::cluster::namespace(reader, &fields, &meta)?),
             ReadKind::Node => self.objects.nodes.push(read::cluster::node(reader, &fields, &meta)?),

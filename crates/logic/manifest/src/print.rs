@@ -3,6 +3,8 @@
 //! What is printed is read again as the same policy. Fields are written that say something, in the order of Istio's reference;
 //! text is quoted in YAML unless any reader takes it for text.
 
+mod token;
+
 use std::fmt::Write;
 
 use ipnet::IpNet;
@@ -17,13 +19,13 @@ use crate::object::{
 enum Out {
     Text(String),
     Number(i64),
+    Boolean(bool),
     List(Vec<Out>),
     Map(Vec<(String, Out)>),
 }
 
 impl PolicyObject {
-    /// The policy as YAML. None for one that was not read whole, as that would print another policy: one that is
-    /// [`PolicySpec::Rejected`], or a [`PolicySpec::RequestAuthentication`].
+    /// The policy as YAML. None for one that was not read whole, as that would print another policy.
     pub fn to_yaml(&self) -> Option<String> {
         let mut text = String::new();
         yaml(&mut text, &self.out()?, 0, Start::Line);
@@ -66,7 +68,8 @@ impl PolicyObject {
                 authorization(said, &mut spec);
             }
             PolicySpec::PeerAuthentication(said) => peer_authentication(said, &mut spec),
-            PolicySpec::RequestAuthentication | PolicySpec::Rejected(_) => return None,
+            PolicySpec::RequestAuthentication(said) => token::request_authentication(said, &mut spec),
+            PolicySpec::Rejected(_) => return None,
         }
         let mut metadata = Vec::new();
         if !annotations.is_empty() {
@@ -250,13 +253,13 @@ fn yaml(text: &mut String, value: &Out, depth: usize, start: Start) {
                 yaml(text, item, depth + 2, Start::Line);
             }
         }
-        Out::Map(_) | Out::List(_) | Out::Text(_) | Out::Number(_) => {
+        Out::Map(_) | Out::List(_) | Out::Text(_) | Out::Number(_) | Out::Boolean(_) => {
             if start == Start::Key {
                 text.push(' ');
             }
             match value {
                 Out::Text(own) => plain(text, own),
-                Out::Map(_) | Out::List(_) | Out::Number(_) => json(text, value),
+                Out::Map(_) | Out::List(_) | Out::Number(_) | Out::Boolean(_) => json(text, value),
             }
             text.push('\n');
         }
@@ -279,6 +282,7 @@ fn json(text: &mut String, value: &Out) {
     match value {
         Out::Text(own) => quoted(text, own),
         Out::Number(number) => text.push_str(&number.to_string()),
+        Out::Boolean(value) => text.push_str(&value.to_string()),
         Out::List(items) => {
             text.push('[');
             for (i, item) in items.iter().enumerate() {

@@ -7,6 +7,7 @@ pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod service;
 pub(crate) mod slice;
+pub(crate) mod token;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -15,7 +16,7 @@ use weir_model::{Namespace, canonical_ip};
 use crate::{
     error::{Cause, ObjectRef},
     known,
-    object::{DataplaneMode, Ignored, Owner, WaypointLabels, WaypointUse, WhyIgnored},
+    object::{DataplaneMode, Owner, WaypointLabels, WaypointUse},
     reader::{At, Fields, Reader, Texts},
 };
 
@@ -114,16 +115,6 @@ impl Meta<'_> {
     pub(crate) fn label(&self, reader: &mut Reader) -> Option<Arc<str>> {
         let at = self.name.as_ref()?;
         reader.parse::<Namespace>(at, LABEL).map(|name| name.as_str().into())
-    }
-
-    /// What the labels ask for that this version has no part for.
-    pub(crate) fn ignored(&self, reader: &Reader) -> Option<Ignored> {
-        let (text, at) = self.labels.at(USE_WAYPOINT)?;
-        let object = reader.object.clone().filter(|_| text != "none")?;
-        let mut origin = reader.origin.clone();
-        origin.line = at.node.line;
-        let field = "metadata.labels[\"istio.io/use-waypoint\"]";
-        Some(Ignored { origin, object, field, why: WhyIgnored::NeedsWaypoint })
     }
 }
 

@@ -4,14 +4,18 @@
 
 mod address;
 mod flag;
+mod flags;
 mod identity;
 mod name;
 mod policy;
 mod service;
+mod telemetry;
+mod waypoint;
 mod workload;
 
 pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
 pub use flag::ResponseFlag;
+pub use flags::{Flag, Flags};
 pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
@@ -21,4 +25,9 @@ pub use policy::{
     Sides, TextMatch, TextMatchError,
 };
 pub use service::{AppProtocol, HealthPolicy, Service, ServicePort};
+pub use telemetry::{
+    AccessLogging, Fact, Metric, MetricChange, MetricSettings, SAMPLES_OF, SpanTag, TagChange, TelemetrySettings,
+    TracingSettings,
+};
+pub use waypoint::{Termination, WaypointAddress, WaypointDestination};
 pub use workload::{Enrolment, Health, LocalPod, Locality, Membership, NetworkMode, Tunnel, Workload, WorkloadKind};

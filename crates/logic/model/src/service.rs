@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Network, Port, ServiceName};
+use crate::{Network, Port, ServiceName, WaypointAddress};
 
 /// What a service port says it speaks. Kubernetes `appProtocol` or the port name's prefix, as Istio reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +58,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Which endpoints may be chosen.
     pub health_policy: HealthPolicy,
+    /// What connections to its addresses go through. Istio `Service.waypoint`.
+    pub waypoint: Option<WaypointAddress>,
     /// What its source says of it that this version cannot do: it is not reached, for this reason.
     pub unsupported: Option<Arc<str>>,
 }

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use crate::{
-    ClusterId, Namespace, Network, NodeName, PolicyName, Port, ServiceAccount, ServiceName, SpiffeId, TrustDomain,
-    WorkloadUid,
+    ClusterId, Namespace, Network, NodeName, PolicyName, Port, ServiceAccount, ServiceName, SpiffeId, Termination,
+    TrustDomain, WaypointAddress, WorkloadUid,
 };
 
 /// How a workload takes connections from the mesh. Istio `workload.TunnelProtocol`.
@@ -101,6 +101,10 @@ pub struct Workload {
     pub services: Vec<Membership>,
     /// The policies whose selector it matches, sorted. Those of its namespace and of the mesh are not among them.
     pub policies: Vec<PolicyName>,
+    /// Who takes the tunnels that lead to it. Without a tunnel it says nothing.
+    pub termination: Termination,
+    /// What connections to its own addresses go through. Istio `Workload.waypoint`.
+    pub waypoint: Option<WaypointAddress>,
     /// What its source says of it that this version cannot do: it is neither reached nor entered, for this reason.
     pub unsupported: Option<Arc<str>>,
 }
@@ -134,6 +138,8 @@ pub enum Enrolment {
     HostNetwork,
     /// The pod has an Istio sidecar.
     Sidecar,
+    /// The pod is a waypoint that takes HBONE itself.
+    Waypoint,
 }
 
 /// A pod of this node, as its agent needs to know it to catch its traffic.

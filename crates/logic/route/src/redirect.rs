@@ -66,7 +66,7 @@ pub enum RedirectPort {
 }
 
 /// Where a client is sent instead. Istio `HTTPRedirect`, Gateway API v1 `HTTPRequestRedirectFilter`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
     scheme: Option<Scheme>,
     authority: Option<Box<str>>,

@@ -52,10 +52,10 @@ pub enum SubstitutionError {
 }
 
 /// Another path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRewrite(Kind);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Whole(Box<str>),
     Prefix(Box<str>),
@@ -133,11 +133,19 @@ pub struct RegexRewrite {
     parts: Vec<Part>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
     Group(usize),
 }
+
+impl PartialEq for RegexRewrite {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str() && self.parts == other.parts
+    }
+}
+
+impl Eq for RegexRewrite {}
 
 impl RegexRewrite {
     /// An expression and its substitution, in which `\1` is its first group, `\0` all that matched, and `\\` a backslash.
@@ -203,7 +211,7 @@ impl RegexRewrite {
 }
 
 /// What becomes of path and authority. Istio `HTTPRewrite`, Gateway API v1 `HTTPURLRewriteFilter`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// Another path.
     pub path: Option<PathRewrite>,

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use weir_authz::{Decision, Destination, Ground, Peer, PolicySet};
-use weir_model::{Port, SpiffeId, Tunnel, Workload, WorkloadUid, canonical_socket};
+use weir_model::{Port, Service, SpiffeId, Termination, Tunnel, Workload, WorkloadUid, canonical_socket};
 
-use crate::{outbound::HBONE_PORT, refusal::Refusal, slab::Member, world::World};
+use crate::{outbound::HBONE_PORT, record::Record, refusal::Refusal, slab::Member, waypoint::Bound, world::World};
 
 /// Ports in a pod that belong to the mesh: captured outbound, captured inbound, HBONE, DNS, SOCKS5.
 const MESH_PORTS: [u16; 5] = [15001, 15006, HBONE_PORT, 15053, 15080];
@@ -51,10 +51,25 @@ pub struct Permit {
     peer: Source,
     destination: Arc<Workload>,
     source_workload: Option<Arc<Workload>>,
+    handover: Handover,
+}
+
+/// How an admitted connection is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handover {
+    /// To the target, from the client's address.
+    Application,
+    /// To the pod's proxy, which is told by a PROXY header who the client is and what it asked for.
+    Proxy {
+        /// Where the proxy takes it: an address of the pod.
+        at: SocketAddr,
+        /// The service that was asked for, if it was one.
+        service: Option<Arc<Service>>,
+    },
 }
 
 impl Permit {
-    /// Where to deliver: an address of the pod, and the application's port.
+    /// What was asked for: an address of the pod, and the application's port; of a proxy what is bound to it.
     pub fn target(&self) -> SocketAddr {
         self.target
     }
@@ -62,6 +77,11 @@ impl Permit {
     /// The client's own address.
     pub fn client(&self) -> SocketAddr {
         self.client
+    }
+
+    /// How to deliver it.
+    pub fn handover(&self) -> &Handover {
+        &self.handover
     }
 
     /// Who the client proved to be.
@@ -92,22 +112,19 @@ impl World {
     fn admit(&self, local: &WorkloadUid, inbound: &Inbound<'_>) -> Result<Permit, Refusal> {
         let destination = self.member(local).ok_or_else(|| Refusal::UnknownWorkload(local.clone()))?;
         let shape = &destination.shape;
-        if shape.tunnel != Tunnel::Hbone {
+        if shape.tunnel != Tunnel::Hbone || shape.termination == Termination::Own {
             return Err(Refusal::NotEnrolled(local.clone()));
         }
         if let Some(why) = &shape.unsupported {
             return Err(Refusal::Unsupported { what: format!("workload {local}"), why: why.clone() });
         }
         let target = canonical_socket(inbound.target);
-        let connected = canonical_socket(inbound.tcp_destination).ip();
-        if target.ip() != connected {
-            return Err(Refusal::IpMismatch { asked: target.ip(), connected });
-        }
-        if !destination.addresses().any(|ip| ip == target.ip()) {
-            return Err(Refusal::NotItsAddress { asked: target.ip(), workload: local.clone() });
-        }
+        let handover = self.handover(local, &destination, inbound)?;
         let port = target.port();
-        if port == 0 || MESH_PORTS.contains(&port) || inbound.own_ports.contains(&port) {
+        // Who could reach the proxy's own port would tell it in a header of its own who it is.
+        let is_proxys = |port| shape.termination == Termination::Proxy(port);
+        let proxys = handover == Handover::Application && Port::new(port).is_some_and(is_proxys);
+        if port == 0 || MESH_PORTS.contains(&port) || inbound.own_ports.contains(&port) || proxys {
             return Err(Refusal::IllegalPort { target });
         }
         if let Source::Mesh(peer) = &inbound.source
@@ -123,7 +140,36 @@ impl World {
             peer: inbound.source.clone(),
             destination: destination.whole(),
             source_workload: self.attribute(destination, client, &inbound.source),
+            handover,
         })
+    }
+
+    /// How what is asked for is delivered: to an address of the pod; or, if the pod is a proxy for others, to it what is bound to it.
+    fn handover(&self, local: &WorkloadUid, own: &Record, inbound: &Inbound<'_>) -> Result<Handover, Refusal> {
+        let target = canonical_socket(inbound.target);
+        let connected = canonical_socket(inbound.tcp_destination).ip();
+        let its = |ip| match own.addresses().any(|own| own == ip) {
+            true => Ok(()),
+            false => Err(Refusal::NotItsAddress { asked: ip, workload: local.clone() }),
+        };
+        match (own.shape.termination, &inbound.source) {
+            (Termination::Proxy(port), Source::Mesh(_)) if target.ip() != connected => {
+                its(connected)?;
+                let at = SocketAddr::new(connected, port.number());
+                match self.bound_to(local, target) {
+                    Some(Bound::Service(service)) => Ok(Handover::Proxy { at, service: Some(service) }),
+                    Some(Bound::Workload(_)) => Ok(Handover::Proxy { at, service: None }),
+                    None => Err(Refusal::NotBound { asked: target, waypoint: local.clone() }),
+                }
+            }
+            (Termination::Agent | Termination::Proxy(_) | Termination::Own, Source::Mesh(_) | Source::Plaintext) => {
+                if target.ip() != connected {
+                    return Err(Refusal::IpMismatch { asked: target.ip(), connected });
+                }
+                its(target.ip())?;
+                Ok(Handover::Application)
+            }
+        }
     }
 
     /// Whether the policies of now let a connection stay that was admitted once.

@@ -3,6 +3,7 @@
 //! In: a `Mesh` from any source. Out: for a connection a pod makes, a `Plan`; for one that wants in, a `Verdict` whose
 //! `Permit` is the only right to deliver. It never does I/O, and a decision allocates nothing but what its answer holds.
 
+mod endpoint;
 mod explain;
 mod inbound;
 mod mesh;
@@ -16,12 +17,15 @@ mod slab;
 mod table;
 #[cfg(test)]
 mod testing;
+mod waypoint;
 mod world;
 
+pub use endpoint::{Endpoint, Family, Way};
 pub use explain::ExplainError;
-pub use inbound::{Inbound, Permit, Source, Verdict};
+pub use inbound::{Handover, Inbound, Permit, Source, Verdict};
 pub use mesh::{Delta, Mesh};
 pub use outbound::{HBONE_PORT, PassthroughPlan, Plan, TunnelPlan};
 pub use question::{Client, QuestionError, Target, Who};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, Unmet};
+pub use waypoint::{Bound, Thing};
 pub use world::World;

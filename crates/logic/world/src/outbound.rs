@@ -9,12 +9,15 @@ use std::{
 
 use rand::Rng;
 use weir_balance::{Distance, Rank, pick};
-use weir_model::{Network, OrigDst, Port, Service, ServicePort, SpiffeId, Tunnel, Workload, WorkloadUid};
+use weir_model::{
+    Network, OrigDst, Port, Service, ServicePort, SpiffeId, Tunnel, WaypointAddress, Workload, WorkloadUid,
+};
 
 use crate::{
     record::{Record, Shape},
     refusal::Refusal,
     slab::Member,
+    waypoint::{Hop, Thing},
     world::World,
 };
 
@@ -22,7 +25,7 @@ use crate::{
 pub const HBONE_PORT: u16 = 15008;
 
 /// Ports of a mesh pod no application can have: captured outbound, captured inbound, HBONE.
-const CAPTURE_PORTS: [u16; 3] = [15001, 15006, HBONE_PORT];
+pub(crate) const CAPTURE_PORTS: [u16; 3] = [15001, 15006, HBONE_PORT];
 
 /// What to do with a connection a pod makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +41,13 @@ pub enum Plan {
 /// A connection over HBONE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelPlan {
-    /// Where the tunnel leads: the pod, port 15008.
+    /// Where the tunnel leads: the pod, port 15008; or a waypoint of what was asked for.
     pub next_hop: SocketAddr,
-    /// What the CONNECT asks for: the pod and its own port.
+    /// What the CONNECT asks for: the pod and its own port; of a waypoint what the application asked for.
     pub authority: SocketAddr,
     /// Who may be at the other end.
     pub expect: Arc<[SpiffeId]>,
-    /// The workload it goes to.
+    /// The workload it goes to: the pod, or the waypoint.
     pub destination: Arc<Workload>,
     /// The service that was asked for, if it was one.
     pub service: Option<Arc<Service>>,
@@ -75,18 +78,43 @@ impl World {
         let network = &source.shape.network;
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
         let Some((served, service)) = self.served_at(network, dst.ip()) else {
-            return lead(dst, self.member_at(network, dst.ip()), None);
+            return self.to_workload(&source, dst, rng);
         };
         if let Some(why) = &service.unsupported {
             return Err(Refusal::Unsupported { what: format!("service {}", service.name), why: why.clone() });
         }
+        if let Some(waypoint) = self.on_the_way(&source, service.waypoint.as_ref()) {
+            if !service.ports.iter().any(|own| own.port == port) {
+                return Err(Refusal::UnknownPort { service: service.name.clone(), port });
+            }
+            let (of, service) = (Thing::Service(service.name.clone()), Some(service.clone()));
+            return self.through(Hop { source: &source, of, waypoint, dst, service }, rng);
+        }
         let (target, member) = choose(self.behind(served), service, network, dst.ip(), port, rng)?;
-        // What is said to be outside may still stand at a mesh workload's address.
-        let inside = match member.shape.tunnel {
-            Tunnel::None => self.member_at(network, target.ip()).filter(|other| other.shape.tunnel == Tunnel::Hbone),
-            Tunnel::Hbone => None,
-        };
-        lead(target, Some(inside.unwrap_or(member)), Some(service.clone()))
+        lead(target, Some(self.inside(network, member, target.ip())), Some(service.clone()))
+    }
+
+    /// To whoever has the address to itself.
+    fn to_workload(&self, source: &Record, dst: SocketAddr, rng: &mut impl Rng) -> Result<Plan, Refusal> {
+        let member = self.member_at(&source.shape.network, dst.ip());
+        let bound = member.filter(|member| member.shape.unsupported.is_none());
+        let waypoint = bound.and_then(|member| {
+            let shape = &member.record().shape;
+            let waypoint = self.on_the_way(source, shape.waypoint.as_ref())?;
+            Some((Thing::Workload(member.uid()), waypoint, shape.tunnel))
+        });
+        match waypoint {
+            Some((_, _, Tunnel::Hbone)) if CAPTURE_PORTS.contains(&dst.port()) => {
+                Err(Refusal::IllegalPort { target: dst })
+            }
+            Some((of, waypoint, _)) => self.through(Hop { source, of, waypoint, dst, service: None }, rng),
+            None => lead(dst, member, None),
+        }
+    }
+
+    /// The waypoint, unless the source is the waypoint: what leaves it goes on.
+    fn on_the_way<'w>(&self, source: &Record, waypoint: Option<&'w WaypointAddress>) -> Option<&'w WaypointAddress> {
+        waypoint.filter(|waypoint| !self.serves(source, waypoint))
     }
 }
 
@@ -120,7 +148,7 @@ fn choose<'w>(
 }
 
 /// The port of such a workload that the service's port stands for.
-fn own_port(shape: &Shape, service: &Service, port: &ServicePort) -> Option<Port> {
+pub(crate) fn own_port(shape: &Shape, service: &Service, port: &ServicePort) -> Option<Port> {
     let membership = shape.services.iter().find(|membership| membership.service == service.name)?;
     let own = membership.ports.iter().find(|(of, _)| *of == port.port).map(|(_, own)| *own);
     own.or(port.target)

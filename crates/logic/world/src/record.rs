@@ -8,7 +8,7 @@ use std::{
 
 use weir_model::{
     ClusterId, Health, Locality, Membership, Namespace, Network, NetworkMode, NodeName, PolicyName, SpiffeId,
-    TrustDomain, Tunnel, Workload, WorkloadKind, WorkloadUid, canonical_ip,
+    Termination, TrustDomain, Tunnel, WaypointAddress, Workload, WorkloadKind, WorkloadUid, canonical_ip,
 };
 
 /// What stands in the uid of a pod between its cluster and its namespace.
@@ -40,6 +40,8 @@ pub(crate) struct Shape {
     canonical_revision: Arc<str>,
     pub(crate) services: Box<[Membership]>,
     pub(crate) policies: Box<[PolicyName]>,
+    pub(crate) termination: Termination,
+    pub(crate) waypoint: Option<WaypointAddress>,
     pub(crate) unsupported: Option<Arc<str>>,
     /// The identity its peers shall expect.
     pub(crate) expect: Arc<[SpiffeId]>,
@@ -49,7 +51,7 @@ pub(crate) struct Shape {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) node: Option<NodeName>,
-    locality: Locality,
+    pub(crate) locality: Locality,
 }
 
 /// What it has for itself: as little as possible, or what it came with.
@@ -108,6 +110,8 @@ impl Record {
             canonical_revision: workload.canonical_revision,
             services: workload.services.into(),
             policies: workload.policies.into(),
+            termination: workload.termination,
+            waypoint: workload.waypoint,
             unsupported: workload.unsupported,
             expect,
         };
@@ -145,6 +149,8 @@ impl Record {
             canonical_revision: shape.canonical_revision.clone(),
             services: shape.services.to_vec(),
             policies: shape.policies.to_vec(),
+            termination: shape.termination,
+            waypoint: shape.waypoint.clone(),
             unsupported: shape.unsupported.clone(),
         }
     }

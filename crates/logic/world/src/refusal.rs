@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use weir_model::{PolicyName, Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WorkloadUid};
+use weir_model::{PolicyName, Port, ResponseFlag, ServiceName, SpiffeId, TrustDomain, WaypointAddress, WorkloadUid};
+
+use crate::{endpoint::Family, waypoint::Thing};
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum Refusal {
         port: Port,
     },
     /// Nothing behind the service takes connections on the port.
-    #[error("no ready endpoint of service {service} accepts port {port} over {}", family(*address))]
+    #[error("no ready endpoint of service {service} accepts port {port} over {}", Family::of(*address))]
     NoEndpoint {
         /// The service.
         service: ServiceName,
@@ -78,6 +80,24 @@ pub enum Refusal {
         /// What it asks for.
         why: Arc<str>,
     },
+    /// What it is bound to cannot be reached, and it is never passed by.
+    #[error("{of} is reached through its waypoint {waypoint} only, and {why}")]
+    NoWaypoint {
+        /// What is bound.
+        of: Thing,
+        /// What it is bound to.
+        waypoint: WaypointAddress,
+        /// Why that is not reached.
+        why: Unmet,
+    },
+    /// The peer asks a waypoint for what is not bound to it.
+    #[error("{asked} is not bound to the waypoint {waypoint}")]
+    NotBound {
+        /// What its CONNECT names.
+        asked: SocketAddr,
+        /// The waypoint's pod.
+        waypoint: WorkloadUid,
+    },
     /// A policy refuses it.
     #[error("{workload} may not be entered: {why}")]
     Policy {
@@ -90,16 +110,36 @@ pub enum Refusal {
     },
 }
 
+/// Why a waypoint is not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unmet {
+    /// Nobody has that name or address.
+    #[error("the mesh knows no such waypoint")]
+    Unknown,
+    /// Nobody stands behind it.
+    #[error("no workload stands behind that")]
+    Empty,
+    /// Of those who stand behind it none takes connections.
+    #[error("none of its {of} workloads is ready, in the mesh and reached from here over {family}")]
+    Unready {
+        /// How many there are.
+        of: usize,
+        /// What the connection comes over.
+        family: Family,
+    },
+}
+
 impl Refusal {
     /// The status that answers a CONNECT with this refusal, as ztunnel answers it.
     pub fn http_status(&self) -> u16 {
         match self {
-            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => 400,
+            Self::IpMismatch { .. } | Self::NotItsAddress { .. } | Self::NotBound { .. } => 400,
             Self::TrustDomain { .. } | Self::Policy { .. } => 401,
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::UnknownPort { .. }
             | Self::NoEndpoint { .. }
+            | Self::NoWaypoint { .. }
             | Self::IllegalPort { .. }
             | Self::UnknownWorkload(_)
             | Self::Unsupported { .. }
@@ -111,6 +151,7 @@ impl Refusal {
     pub fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::UnknownPort { service, .. } | Self::NoEndpoint { service, .. } => Some(service),
+            Self::NoWaypoint { of: Thing::Service(service), .. } => Some(service),
             Self::UnknownSource(_)
             | Self::SourceNotEnrolled(_)
             | Self::IllegalPort { .. }
@@ -118,6 +159,8 @@ impl Refusal {
             | Self::NotEnrolled(_)
             | Self::IpMismatch { .. }
             | Self::NotItsAddress { .. }
+            | Self::NotBound { .. }
+            | Self::NoWaypoint { of: Thing::Workload(_), .. }
             | Self::Unsupported { .. }
             | Self::Policy { .. }
             | Self::TrustDomain { .. } => None,
@@ -127,10 +170,10 @@ impl Refusal {
     /// The flag in metrics.
     pub fn response_flag(&self) -> ResponseFlag {
         match self {
-            Self::NoEndpoint { .. } => ResponseFlag::NoHealthyUpstream,
+            Self::NoEndpoint { .. } | Self::NoWaypoint { .. } => ResponseFlag::NoHealthyUpstream,
             Self::UnknownPort { .. } => ResponseFlag::NoRoute,
             Self::UnknownSource(_) | Self::UnknownWorkload(_) => ResponseFlag::NoCluster,
-            Self::IpMismatch { .. } | Self::NotItsAddress { .. } => ResponseFlag::Protocol,
+            Self::IpMismatch { .. } | Self::NotItsAddress { .. } | Self::NotBound { .. } => ResponseFlag::Protocol,
             Self::SourceNotEnrolled(_)
             | Self::IllegalPort { .. }
             | Self::NotEnrolled(_)
@@ -138,12 +181,5 @@ impl Refusal {
             | Self::Policy { .. }
             | Self::TrustDomain { .. } => ResponseFlag::Deny,
         }
-    }
-}
-
-fn family(address: IpAddr) -> &'static str {
-    match address {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(_) => "IPv6",
     }
 }

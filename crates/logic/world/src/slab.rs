@@ -61,7 +61,12 @@ impl Deref for Member<'_> {
     }
 }
 
-impl Member<'_> {
+impl<'w> Member<'w> {
+    /// What tells it from others, for as long as the world lives.
+    pub(crate) fn record(&self) -> &'w Record {
+        self.record
+    }
+
     /// The workload for a connection, which keeps it.
     pub(crate) fn whole(&self) -> Arc<Workload> {
         let wholes = self.wholes.get_or_init(|| Arc::new(array::from_fn(|_| OnceLock::new())));

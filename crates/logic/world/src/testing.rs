@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use weir_model::{
     AppProtocol, Health, HealthPolicy, Locality, Membership, Network, NetworkMode, Port, Service, ServiceName,
-    ServicePort, Tunnel, Workload, WorkloadKind, WorkloadUid,
+    ServicePort, Termination, Tunnel, WaypointAddress, WaypointDestination, Workload, WorkloadKind, WorkloadUid,
 };
 
 use crate::{mesh::Mesh, world::World};
@@ -22,7 +22,7 @@ pub(crate) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn port(number: u16) -> Port {
+pub(crate) fn port(number: u16) -> Port {
     Port::new(number).unwrap()
 }
 
@@ -52,6 +52,8 @@ pub(crate) fn workload(name: &str, octet: u8, tunnel: Tunnel) -> Workload {
         canonical_revision: "latest".into(),
         services: Vec::new(),
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
     }
 }
@@ -71,11 +73,12 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
             })
             .into(),
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     }
 }
 
-fn service_name(name: &str) -> ServiceName {
+pub(crate) fn service_name(name: &str) -> ServiceName {
     format!("ns/{name}.ns.svc.cluster.local").parse().unwrap()
 }
 
@@ -95,6 +98,11 @@ pub(crate) fn stranger(name: &str, addresses: &[&str]) -> Workload {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         ..workload(name, 0, Tunnel::None)
     }
+}
+
+/// The waypoint behind a service.
+pub(crate) fn waypoint(service: &str) -> Option<WaypointAddress> {
+    Some(WaypointAddress { destination: WaypointDestination::Service(service_name(service)), port: port(15008) })
 }
 
 pub(crate) fn mesh() -> Mesh {

@@ -15,8 +15,8 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use weir_authz::PolicySet;
 use weir_model::{
-    Enrolment, LocalPod, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName, Tunnel, Workload,
-    WorkloadUid, canonical_ip,
+    Enrolment, LocalPod, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName, Termination, Tunnel,
+    Workload, WorkloadUid, canonical_ip,
 };
 
 use crate::{
@@ -274,6 +274,11 @@ impl World {
         served.members.iter().map(|seat| self.records.at(*seat))
     }
 
+    /// Who sits there.
+    pub(crate) fn seated(&self, seat: Seat) -> Member<'_> {
+        self.records.at(seat)
+    }
+
     /// The service at the address, and what it is.
     pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<(&Served, &Arc<Service>)> {
         let ip = canonical_ip(ip);
@@ -287,7 +292,7 @@ impl World {
         Some((served, served.service.as_ref()?))
     }
 
-    fn served(&self, name: &ServiceName) -> Option<&Served> {
+    pub(crate) fn served(&self, name: &ServiceName) -> Option<&Served> {
         self.services.find(self.hash(name), |served| served.name == *name).map(|served| &**served)
     }
 
@@ -379,10 +384,11 @@ impl World {
             uid: uid.clone(),
             addresses: record.addresses().collect(),
             netns: None,
-            enrolment: match (record.shape.tunnel, record.shape.network_mode) {
-                (Tunnel::Hbone, _) => Enrolment::Enrolled,
-                (Tunnel::None, NetworkMode::HostNetwork) => Enrolment::HostNetwork,
-                (Tunnel::None, NetworkMode::Standard) => Enrolment::NotLabelled,
+            enrolment: match (record.shape.tunnel, record.shape.termination, record.shape.network_mode) {
+                (Tunnel::Hbone, Termination::Own, _) => Enrolment::Waypoint,
+                (Tunnel::Hbone, Termination::Agent | Termination::Proxy(_), _) => Enrolment::Enrolled,
+                (Tunnel::None, _, NetworkMode::HostNetwork) => Enrolment::HostNetwork,
+                (Tunnel::None, _, NetworkMode::Standard) => Enrolment::NotLabelled,
             },
         });
         let local = Arc::make_mut(&mut self.local);

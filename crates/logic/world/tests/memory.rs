@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weir_model::{
-    Health, Locality, Membership, NameError, NetworkMode, Port, TrustDomain, Tunnel, Workload, WorkloadKind,
-    WorkloadUid,
+    Health, Locality, Membership, NameError, NetworkMode, Port, Termination, TrustDomain, Tunnel, Workload,
+    WorkloadKind, WorkloadUid,
 };
 use weir_world::{Delta, World};
 
@@ -44,6 +44,8 @@ fn workload(n: u32) -> Result<Workload, NameError> {
             ports: vec![(port(80), port(8080)), (port(443), port(8443))],
         }],
         policies: Vec::new(),
+        termination: Termination::default(),
+        waypoint: None,
         unsupported: None,
         namespace,
     })

@@ -302,3 +302,76 @@ fn a_dial_that_fails_fails_all_who_waited_for_it() {
         assert_eq!(pool.size(), (0, 0));
     });
 }
+
+#[test]
+fn a_tunnel_is_read_and_written_without_a_socket() {
+    for ip in LOOPBACKS {
+        worker(async move {
+            let pki = Pki::new();
+            let (at, seen) = server(ip, &pki, settings(Role::Server));
+            let client = client(at, &pki).await;
+            let mut work = Vec::new();
+            for length in [0, 1, 16_375, 1 << 20, 20_000_003] {
+                let (mut tunnel, _) = client.open(&Ask::of(echo(ip)).head()).await.unwrap();
+                work.push(spawn_local(async move {
+                    let sent = pattern(length);
+                    let (mut at, mut got, mut shut) = (0, Vec::new(), false);
+                    let mut buffer = vec![0; 50_000];
+                    // As a protocol would: one task, both directions.
+                    std::future::poll_fn(|cx| {
+                        use std::{io::IoSlice, pin::Pin, task::Poll};
+                        use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+                        while at < sent.len() {
+                            let (near, far) = sent[at..].split_at((sent.len() - at).min(700));
+                            let pieces = [IoSlice::new(near), IoSlice::new(far)];
+                            match Pin::new(&mut tunnel).poll_write_vectored(cx, &pieces) {
+                                Poll::Ready(count) => at += count.unwrap(),
+                                Poll::Pending => break,
+                            }
+                        }
+                        if at == sent.len() && !std::mem::replace(&mut shut, true) {
+                            assert!(Pin::new(&mut tunnel).poll_shutdown(cx).is_ready());
+                        }
+                        loop {
+                            let mut into = ReadBuf::new(&mut buffer);
+                            match Pin::new(&mut tunnel).poll_read(cx, &mut into) {
+                                Poll::Ready(result) => {
+                                    result.unwrap();
+                                    if into.filled().is_empty() {
+                                        return Poll::Ready(());
+                                    }
+                                    got.extend_from_slice(into.filled());
+                                }
+                                Poll::Pending => return Poll::Pending,
+                            }
+                        }
+                    })
+                    .await;
+                    assert!(got == sent, "{length} bytes came back changed");
+                    assert_eq!(tunnel.write(b"x").await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+                }));
+            }
+            for work in work {
+                work.await.unwrap();
+            }
+            assert_eq!(client.open_streams(), 0);
+            // What the far side breaks, this side reads as broken.
+            let rude = application(ip, |stream| {
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            });
+            let (mut tunnel, _) = client.open(&Ask::of(rude).head()).await.unwrap();
+            let error = tunnel.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            drop(tunnel);
+            // Dropped, it is taken back; but one whose own direction had ended leaves what it sent standing.
+            drop(client.open(&Ask::of(echo(ip)).head()).await.unwrap());
+            until("the first to be reset", || seen.relayed.borrow().iter().any(|r| r.contains("Cancel"))).await;
+            let (mut tunnel, _) = client.open(&Ask::of(echo(ip)).head()).await.unwrap();
+            tunnel.write_all(b"last words").await.unwrap();
+            tunnel.shutdown().await.unwrap();
+            drop(tunnel);
+            until("the second to end", || client.open_streams() == 0).await;
+            assert!(client.is_available());
+        });
+    }
+}

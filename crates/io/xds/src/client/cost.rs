@@ -49,6 +49,7 @@ fn service(number: u32) -> Result<Service, NameError> {
         vips: vec![(Network::default(), IpNet::from(vip))],
         ports: vec![port(80, None), port(9090, Port::new(9090))],
         health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
         unsupported: None,
     })
 }

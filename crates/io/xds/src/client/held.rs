@@ -7,7 +7,7 @@ use prost::Message;
 use weir_model::{Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
 use weir_world::{Delta, World};
 
-use super::versions::Versions;
+use super::{ObjectChange, versions::Versions};
 use crate::{
     convert::{Address, Authorization, ConvertError},
     kind::Kind,
@@ -21,6 +21,9 @@ const MAX_REJECTED: usize = 100;
 /// What a resource of the list takes beside its texts, at most, in bytes: three tags and lengths.
 const ENTRY: usize = 12;
 
+/// Most an object may have, in bytes: what etcd takes at most.
+pub const MAX_OBJECT_BYTES: usize = 1_572_864;
+
 /// What is known, and in which version.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -29,6 +32,9 @@ pub(super) struct Held {
     policies: Versions,
     /// What policies are called.
     policy_names: HashSet<PolicyName>,
+    objects: Versions,
+    /// What objects are called.
+    object_names: HashSet<String>,
     texts: Texts,
 }
 
@@ -37,6 +43,7 @@ enum Name {
     Workload(WorkloadUid),
     Service(ServiceName),
     Policy(PolicyName),
+    Object(String),
 }
 
 impl Name {
@@ -45,6 +52,7 @@ impl Name {
             Self::Workload(uid) => Cow::Borrowed(uid.as_str()),
             Self::Service(name) => Cow::Owned(name.to_string()),
             Self::Policy(name) => Cow::Owned(name.to_string()),
+            Self::Object(name) => Cow::Borrowed(name),
         }
     }
 }
@@ -53,6 +61,7 @@ impl Name {
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) delta: Delta,
+    pub(super) objects: Vec<ObjectChange>,
     pub(super) rejected: Vec<(String, String)>,
     pub(super) absent: Vec<String>,
 }
@@ -63,6 +72,7 @@ struct Changes {
     workloads: BTreeMap<WorkloadUid, Option<Workload>>,
     services: BTreeMap<ServiceName, Option<Service>>,
     policies: BTreeMap<PolicyName, Option<Policy>>,
+    objects: BTreeMap<String, Option<String>>,
 }
 
 impl Changes {
@@ -71,6 +81,7 @@ impl Changes {
             Name::Workload(uid) => drop(self.workloads.insert(uid, None)),
             Name::Service(name) => drop(self.services.insert(name, None)),
             Name::Policy(name) => drop(self.policies.insert(name, None)),
+            Name::Object(name) => drop(self.objects.insert(name, None)),
         }
     }
 }
@@ -99,6 +110,7 @@ impl Held {
         let sum = match kind {
             Kind::Address => self.workloads.sum()?.and(self.services.sum()?),
             Kind::Authorization => self.policies.sum()?,
+            Kind::Object => self.objects.sum()?,
         };
         Some(sum.to_string())
     }
@@ -114,6 +126,10 @@ impl Held {
                 let all: Vec<Name> = self.policy_names.iter().cloned().map(Name::Policy).collect();
                 Box::new(all.into_iter())
             }
+            Kind::Object => {
+                let all: Vec<Name> = self.object_names.iter().cloned().map(Name::Object).collect();
+                Box::new(all.into_iter())
+            }
         }
     }
 
@@ -122,6 +138,7 @@ impl Held {
             Name::Workload(_) => &mut self.workloads,
             Name::Service(_) => &mut self.services,
             Name::Policy(_) => &mut self.policies,
+            Name::Object(_) => &mut self.objects,
         }
     }
 
@@ -133,6 +150,7 @@ impl Held {
                 self.services.begin();
             }
             Kind::Authorization => self.policies.begin(),
+            Kind::Object => self.objects.begin(),
         }
     }
 
@@ -147,7 +165,7 @@ impl Held {
                     self.forget(&name);
                     changes.gone(name);
                 }
-                None if asked.contains(&removed) => news.absent.push(removed),
+                None if kind == Kind::Address && asked.contains(&(kind, removed.clone())) => news.absent.push(removed),
                 None => {}
             }
         }
@@ -169,6 +187,8 @@ impl Held {
             let more = refused - MAX_REJECTED;
             news.rejected.push((String::new(), format!("{more} other resources of the response cannot be read")));
         }
+        let change = |(name, json)| ObjectChange { name, json };
+        news.objects = changes.objects.into_iter().map(change).collect();
         news.delta = Delta {
             workloads: changes.workloads.into_iter().collect(),
             services: changes.services.into_iter().collect(),
@@ -178,10 +198,11 @@ impl Held {
     }
 
     /// The first answer is complete: what was not listed and not sent again is gone. `known` is the world before this response.
-    pub(super) fn sweep(&mut self, kind: Kind, known: &World, delta: &mut Delta) {
+    pub(super) fn sweep(&mut self, kind: Kind, known: &World, news: &mut News) {
         let complete = match kind {
             Kind::Address => self.workloads.is_complete() && self.services.is_complete(),
             Kind::Authorization => self.policies.is_complete(),
+            Kind::Object => self.objects.is_complete(),
         };
         if complete {
             return;
@@ -192,9 +213,10 @@ impl Held {
             }
             self.forget(&name);
             match name {
-                Name::Workload(uid) => delta.workloads.push((uid, None)),
-                Name::Service(name) => delta.services.push((name, None)),
-                Name::Policy(name) => delta.policies.push((name, None)),
+                Name::Workload(uid) => news.delta.workloads.push((uid, None)),
+                Name::Service(name) => news.delta.services.push((name, None)),
+                Name::Policy(name) => news.delta.policies.push((name, None)),
+                Name::Object(name) => news.objects.push(ObjectChange { name, json: None }),
             }
         }
         self.begin(kind);
@@ -206,14 +228,17 @@ impl Held {
             Kind::Address if self.workloads.has(name) => name.parse().ok().map(Name::Workload),
             Kind::Address if self.services.has(name) => name.parse().ok().map(Name::Service),
             Kind::Authorization if self.policies.has(name) => name.parse().ok().map(Name::Policy),
-            Kind::Address | Kind::Authorization => None,
+            Kind::Object if self.objects.has(name) => Some(Name::Object(name.to_owned())),
+            Kind::Address | Kind::Authorization | Kind::Object => None,
         }
     }
 
     fn forget(&mut self, name: &Name) {
         self.versions(name).remove(&name.text());
-        if let Name::Policy(name) = name {
-            self.policy_names.remove(name);
+        match name {
+            Name::Policy(name) => drop(self.policy_names.remove(name)),
+            Name::Object(name) => drop(self.object_names.remove(name)),
+            Name::Workload(_) | Name::Service(_) => {}
         }
     }
 
@@ -238,7 +263,20 @@ impl Held {
                 }
             },
             Kind::Authorization => return self.put_policy(&name, any.value, &version, changes),
+            Kind::Object => return self.put_object(name, any.value, &version, changes),
         }
+        Ok(())
+    }
+
+    /// Takes an object. What it says is for others to read.
+    fn put_object(&mut self, name: String, bytes: Vec<u8>, version: &str, changes: &mut Changes) -> Result<(), String> {
+        if bytes.len() > MAX_OBJECT_BYTES {
+            return Err(format!("{name:?} has {} bytes, at most {MAX_OBJECT_BYTES} are read", bytes.len()));
+        }
+        let json = String::from_utf8(bytes).map_err(|error| format!("{name:?} is no text: {error}"))?;
+        self.objects.set(&name, version);
+        self.object_names.insert(name.clone());
+        changes.objects.insert(name, Some(json));
         Ok(())
     }
 
@@ -265,7 +303,7 @@ impl Held {
 }
 
 /// What was demanded by name.
-type Asked = std::collections::BTreeSet<String>;
+type Asked = std::collections::BTreeSet<(Kind, String)>;
 
 #[cfg(test)]
 mod tests {
@@ -312,13 +350,15 @@ mod tests {
             let list = held.list(Kind::Address, &known, &mut left);
             assert_eq!(list.len(), listed, "{room}");
             let again = pods().into_iter().take(2).map(|pod| pod.bytes).collect();
-            let mut delta = held.take(Kind::Address, response(again, &[]), &Asked::new()).delta;
-            held.sweep(Kind::Address, &known, &mut delta);
+            let mut news = held.take(Kind::Address, response(again, &[]), &Asked::new());
+            held.sweep(Kind::Address, &known, &mut news);
+            let delta = news.delta.clone();
             let sent_again = ["/a", "/b"];
             let lost = |entry: &&VersionEntry| !sent_again.iter().any(|name| entry.name.ends_with(name));
             assert_eq!(gone(&delta), 2 - list.iter().filter(lost).count(), "{room}");
             let known = known.apply(delta.clone());
-            held.sweep(Kind::Address, &known, &mut delta);
+            held.sweep(Kind::Address, &known, &mut news);
+            assert_eq!(news.delta, delta, "what is gone is said once");
             assert_eq!(held.list(Kind::Address, &known, &mut usize::MAX.clone()).len(), 4 - gone(&delta));
         }
     }
@@ -342,7 +382,7 @@ mod tests {
     #[test]
     fn what_is_removed_is_gone_once_and_what_was_only_asked_for_is_absent() {
         let (mut held, _) = held();
-        let asked = Asked::from(["/10.0.0.9".to_owned()]);
+        let asked = Asked::from([(Kind::Address, "/10.0.0.9".to_owned())]);
         let removed = ["Kubernetes//v1/Pod/default/a", "default/shop.default.svc.cluster.local", "/10.0.0.9", "x/y"];
         let news = held.take(Kind::Address, response(Vec::new(), &removed), &asked);
         assert_eq!((gone(&news.delta), news.absent), (2, vec!["/10.0.0.9".to_owned()]));
@@ -381,9 +421,9 @@ mod tests {
         // With no room in the list, it is forgotten unless it is sent again; and it is, though nobody can read it.
         held.list(Kind::Authorization, &World::default(), &mut 0);
         assert_eq!(take(&mut held, b"\xff".to_vec()), (None, 1), "the last one stays");
-        let mut delta = Delta::default();
-        held.sweep(Kind::Authorization, &World::default(), &mut delta);
-        assert_eq!(delta, Delta::default());
+        let mut news = News::default();
+        held.sweep(Kind::Authorization, &World::default(), &mut news);
+        assert_eq!(news.delta, Delta::default());
         let news = held.take(Kind::Authorization, response(Vec::new(), &["default/p"]), &Asked::new());
         assert_eq!(news.delta.policies, [(name, None)]);
         let bad = authorization("no policy", "1", Vec::new());

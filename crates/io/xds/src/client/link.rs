@@ -45,9 +45,9 @@ pub(super) fn first(
     mode: Mode,
     node: &Node,
     (held, known): (&mut Held, &World),
-    asked: &BTreeSet<String>,
+    asked: &BTreeSet<(Kind, String)>,
 ) -> Vec<DeltaDiscoveryRequest> {
-    let mut room = MAX_LIST.saturating_sub(asked.iter().map(|name| name.len() + 4).sum());
+    let mut room = MAX_LIST.saturating_sub(asked.iter().map(|(_, name)| name.len() + 4).sum());
     let mut request = |kind: Kind| {
         let mut request = DeltaDiscoveryRequest {
             node: Some(node.to_wire()),
@@ -56,13 +56,14 @@ pub(super) fn first(
             ..DeltaDiscoveryRequest::default()
         };
         match (kind, mode) {
-            (Kind::Address, Mode::OnDemand) => {
+            (Kind::Address, Mode::OnDemand) | (Kind::Object, _) => {
                 // Subscribed to everything and in the same breath not any more: the way to begin with names, or with none.
-                request.resource_names_subscribe =
-                    std::iter::once(ALL.to_owned()).chain(asked.iter().cloned()).collect();
+                let own = asked.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone());
+                request.resource_names_subscribe = std::iter::once(ALL.to_owned()).chain(own).collect();
                 request.resource_names_unsubscribe = vec![ALL.to_owned()];
             }
-            (Kind::Address, Mode::Wildcard) | (Kind::Authorization, Mode::OnDemand | Mode::Wildcard) => {
+            (Kind::Address, Mode::Wildcard | Mode::Waypoint)
+            | (Kind::Authorization, Mode::OnDemand | Mode::Wildcard | Mode::Waypoint) => {
                 if let Some(version) = held.sum(kind) {
                     request.initial_resource_versions.push(VersionEntry { name: ALL.to_owned(), version });
                 }
@@ -70,7 +71,7 @@ pub(super) fn first(
         }
         request
     };
-    Kind::ALL.into_iter().map(&mut request).collect()
+    mode.kinds().into_iter().map(&mut request).collect()
 }
 
 /// Whether no other response of the same answer follows.
@@ -80,7 +81,7 @@ pub(super) fn is_last(version: &str) -> bool {
 
 impl Link {
     /// Opens a stream that begins with these requests.
-    pub(super) async fn open<S>(service: S, first: Vec<DeltaDiscoveryRequest>) -> Result<Self, String>
+    pub(super) async fn open<S>(service: S, mode: Mode, first: Vec<DeltaDiscoveryRequest>) -> Result<Self, String>
     where
         S: GrpcService<Body>,
         S::ResponseBody: codegen::Body<Data = Bytes> + Send + 'static,
@@ -95,7 +96,7 @@ impl Link {
         let codec = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryResponse>::default();
         let call = grpc.streaming(Request::new(ReceiverStream::new(stream)), PathAndQuery::from_static(DELTA), codec);
         let responses = call.await.map_err(|status| status.to_string())?.into_inner();
-        Ok(Self { requests, responses, missing: Kind::ALL.into(), answer_by: Some(Instant::now() + PATIENCE) })
+        Ok(Self { requests, responses, missing: mode.kinds().into(), answer_by: Some(Instant::now() + PATIENCE) })
     }
 
     /// The next response. It may be dropped and called again.
@@ -108,9 +109,12 @@ impl Link {
     }
 
     /// Asks for names, and for others not any more.
-    pub(super) fn ask(&mut self, wanted: Vec<String>, unwanted: Vec<String>) -> Result<(), String> {
+    pub(super) fn ask(&mut self, kind: Kind, wanted: Vec<String>, unwanted: Vec<String>) -> Result<(), String> {
+        if wanted.is_empty() && unwanted.is_empty() {
+            return Ok(());
+        }
         self.send(DeltaDiscoveryRequest {
-            type_url: Kind::Address.type_url().to_owned(),
+            type_url: kind.type_url().to_owned(),
             resource_names_subscribe: wanted,
             resource_names_unsubscribe: unwanted,
             ..DeltaDiscoveryRequest::default()

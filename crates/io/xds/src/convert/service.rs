@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir_model::{AppProtocol, HealthPolicy, Network, Port, Service, ServiceName, ServicePort, canonical_ip};
 
-use super::{Beyond, ConvertError, Named, UNSUPPORTED, all, asks_for_waypoint, extension, extensions, nowhere, octets};
+use super::{
+    Beyond, ConvertError, Named, UNSUPPORTED, all, extension, extensions, octets,
+    waypoint::{waypoint_from, waypoint_to},
+};
 use crate::{proto, texts::Texts};
 
 /// The service as it is sent.
@@ -22,7 +25,7 @@ pub(crate) fn service_to(service: &Service) -> proto::Service {
         ports: service.ports.iter().map(port_to).collect(),
         load_balancing: health_policy
             .map(|policy| proto::LoadBalancing { mode: proto::Mode::Unspecified.into(), health_policy: policy.into() }),
-        waypoint: service.unsupported.as_ref().map(|_| nowhere()),
+        waypoint: waypoint_to(service.waypoint.as_ref(), service.unsupported.is_none()),
         extensions: service.unsupported.iter().map(|reason| extension(UNSUPPORTED, reason)).collect(),
         ..proto::Service::default()
     }
@@ -56,7 +59,7 @@ pub(super) fn service_from(
     wire: proto::Service,
 ) -> Result<Service, ConvertError> {
     let mut beyond = Beyond::default();
-    beyond.note(asks_for_waypoint(wire.waypoint.as_ref(), &wire.extensions), "waypoint");
+    let waypoint = waypoint_from(resource, texts, wire.waypoint, &wire.extensions, &mut beyond)?;
     beyond.note(!wire.weighted_waypoints.is_empty(), "weighted_waypoints");
     match beyond.known(wire.visibility, "visibility") {
         proto::Visibility::Public => {}
@@ -73,6 +76,7 @@ pub(super) fn service_from(
         proto::HealthPolicy::AllowAll => HealthPolicy::All,
     };
     let ours = extensions(resource, wire.extensions, &mut beyond)?;
+    let unsupported = beyond.reason(ours.unsupported);
     Ok(Service {
         name: ServiceName {
             namespace: texts.name(&wire.namespace).map_err(resource.bad("namespace"))?,
@@ -82,7 +86,8 @@ pub(super) fn service_from(
         vips: all(wire.addresses.iter().map(|vip| address_from(resource, texts, vip)))?,
         ports: all(wire.ports.iter().map(|port| port_from(resource, texts, port)))?,
         health_policy,
-        unsupported: beyond.reason(ours.unsupported),
+        waypoint: waypoint.filter(|_| unsupported.is_none()),
+        unsupported,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What is sent is what is read, and what cannot be read or honoured is said.
 
 use proptest::prelude::*;
-use weir_model::Tunnel;
+use weir_model::{Termination, Tunnel, WaypointDestination};
 
 use super::*;
 use crate::{
@@ -50,11 +50,16 @@ type Change<M> = fn(&mut M);
 
 #[test]
 fn what_a_workload_asks_for_beyond_this_version_is_named_and_its_addresses_are_known() {
-    let cases: [(&str, Change<proto::Workload>); 11] = [
+    let cases: [(&str, Change<proto::Workload>); 13] = [
         ("waypoint", |wire| wire.waypoint = Some(GatewayAddress::default())),
+        ("a waypoint by a range of addresses", |wire| wire.waypoint = Some(at(&[10, 0, 0, 0], Some(8)))),
+        ("application_tunnel", |wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 2, port: 1 })),
         ("network_gateway", |wire| wire.network_gateway = Some(GatewayAddress::default())),
-        ("application_tunnel", |wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 1, port: 1 })),
-        ("native_tunnel", |wire| wire.native_tunnel = true),
+        ("application_tunnel", |wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 1, port: 0 })),
+        ("native_tunnel with application_tunnel", |wire| {
+            wire.native_tunnel = true;
+            wire.application_tunnel = Some(ApplicationTunnel { protocol: 1, port: 1 });
+        }),
         ("hostname", |wire| wire.hostname = "example.com".to_owned()),
         ("tunnel_protocol LEGACY_ISTIO_MTLS", |wire| wire.tunnel_protocol = 2),
         ("tunnel_protocol 3", |wire| wire.tunnel_protocol = 3),
@@ -63,17 +68,88 @@ fn what_a_workload_asks_for_beyond_this_version_is_named_and_its_addresses_are_k
         ("the extension \"x\"", |wire| {
             wire.extensions.push(proto::Extension { name: "x".to_owned(), config: None });
         }),
-        ("waypoint, native_tunnel", |wire| {
-            (wire.waypoint, wire.native_tunnel) = (Some(GatewayAddress::default()), true);
+        ("waypoint, hostname", |wire| {
+            (wire.waypoint, wire.hostname) = (Some(GatewayAddress::default()), "example.com".to_owned());
         }),
     ];
     for (field, change) in cases {
         let read = read_workload(change).unwrap();
         assert_eq!(read.unsupported.as_deref(), Some(format!("this version does not know {field}").as_str()));
-        assert_eq!(read.addresses.len(), 2, "{field}");
+        assert_eq!((read.addresses.len(), read.waypoint), (2, None), "{field}");
     }
     let read = read_workload(|wire| wire.application_tunnel = Some(ApplicationTunnel { protocol: 0, port: 1 }));
-    assert_eq!(read.unwrap().unsupported, None, "a tunnel of no protocol");
+    let read = read.unwrap();
+    assert_eq!((read.unsupported, read.termination), (None, Termination::Agent), "a tunnel of no protocol");
+}
+
+fn at(address: &[u8], length: Option<u32>) -> GatewayAddress {
+    let address = proto::NetworkAddress { network: "net".to_owned(), address: address.to_vec(), length };
+    GatewayAddress { hostname: None, address: Some(address), hbone_mtls_port: 0 }
+}
+
+fn called(namespace: &str, hostname: &str, hbone_mtls_port: u32) -> GatewayAddress {
+    let hostname = Some(proto::NamespacedHostname { namespace: namespace.to_owned(), hostname: hostname.to_owned() });
+    GatewayAddress { hostname, address: None, hbone_mtls_port }
+}
+
+#[test]
+fn a_waypoint_is_read_as_istiod_sends_it() {
+    let mapped = "::ffff:10.0.0.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    for (wire, want) in [
+        (called("gw", "w.gw.svc.cluster.local", 15008), "gw/w.gw.svc.cluster.local 15008"),
+        (called("gw", "w.gw.svc.cluster.local", 16008), "gw/w.gw.svc.cluster.local 16008"),
+        (called("gw", "w.gw.svc.cluster.local", 0), "gw/w.gw.svc.cluster.local 15008"),
+        (at(&[10, 0, 0, 1], None), "net/10.0.0.1 15008"),
+        (at(&[10, 0, 0, 1], Some(32)), "net/10.0.0.1 15008"),
+        (at(&mapped, None), "net/10.0.0.1 15008"),
+    ] {
+        let workload = read_workload(|one| one.waypoint = Some(wire.clone())).unwrap();
+        let service = read_service(|one| one.waypoint = Some(wire.clone())).unwrap();
+        assert_eq!((workload.unsupported, service.unsupported), (None, None));
+        assert_eq!(workload.waypoint, service.waypoint);
+        let read = service.waypoint.unwrap();
+        assert_eq!(format!("{read} {}", read.port), want);
+    }
+    for (wire, field) in [
+        (called("", "w.gw", 0), "waypoint.hostname.namespace"),
+        (called("gw", "w..gw", 0), "waypoint.hostname.hostname"),
+        (called("gw", "w.gw", 65_536), "waypoint.hbone_mtls_port"),
+        (at(&[10, 0, 0], None), "waypoint.address.address"),
+    ] {
+        let errors = [
+            read_workload(|one| one.waypoint = Some(wire.clone())).unwrap_err().to_string(),
+            read_service(|one| one.waypoint = Some(wire.clone())).unwrap_err().to_string(),
+        ];
+        assert!(errors.iter().all(|error| error.contains(&format!(": {field}: "))), "{errors:?}");
+    }
+    let both = GatewayAddress { address: at(&[10, 0, 0, 1], None).address, ..called("gw", "w.gw", 0) };
+    assert!(read_workload(|one| one.waypoint = Some(both)).unwrap().unsupported.is_some());
+}
+
+#[test]
+fn the_fields_are_those_of_istio() {
+    let name = |name: &str| WaypointDestination::Service(name.parse().unwrap());
+    let waypoint =
+        Some(weir_model::WaypointAddress { destination: name("gw/w.gw"), port: crate::testing::port(15008) });
+    // hostname 1 {namespace 1, hostname 2}, hbone_mtls_port 3.
+    let message = b"\x0a\x0a\x0a\x02gw\x12\x04w.gw\x18\xa0\x75";
+    let holds =
+        |bytes: &[u8], tag: u8| bytes.windows(message.len() + 2).any(|some| some[0] == tag && some[2..] == *message);
+    let web = Workload { waypoint: waypoint.clone(), ..workload("web", &[], &[]) };
+    assert!(holds(&workload_to(&web).encode_to_vec(), 8 << 3 | 2), "Workload.waypoint is field 8");
+    let shop = Service { waypoint, ..service("shop", &[]) };
+    assert!(holds(&service_to(&shop).encode_to_vec(), 7 << 3 | 2), "Service.waypoint is field 7");
+    for (termination, want) in [
+        (Termination::Agent, &b""[..]),
+        (Termination::Own, &[14 << 3, 1][..]),
+        // Field 23 {protocol 1, port 2}.
+        (Termination::Proxy(crate::testing::port(15088)), &[0xba, 1, 5, 8, 1, 0x10, 0xf0, 0x75][..]),
+    ] {
+        let bare = proto::Workload::default().encode_to_vec();
+        let (native_tunnel, application_tunnel) = waypoint::termination_to(termination);
+        let with = proto::Workload { native_tunnel, application_tunnel, ..proto::Workload::default() };
+        assert_eq!((with.encode_to_vec().as_slice(), bare.len()), (want, 0), "{termination:?}");
+    }
 }
 
 #[test]
@@ -94,7 +170,7 @@ fn what_a_service_asks_for_beyond_this_version_is_named_and_its_addresses_are_kn
     for (field, change) in cases {
         let read = read_service(change).unwrap();
         assert_eq!(read.unsupported.as_deref(), Some(format!("this version does not know {field}").as_str()));
-        assert_eq!(read.vips.len(), 2, "{field}");
+        assert_eq!((read.vips.len(), read.waypoint), (2, None), "{field}");
     }
     let failover = read_service(|wire| wire.load_balancing = balance(2, 1)).unwrap();
     assert_eq!((failover.unsupported, failover.health_policy), (None, weir_model::HealthPolicy::All));
@@ -167,18 +243,20 @@ fn what_is_not_reached_is_not_reached_by_an_agent_of_another_make_either() {
     assert!(sent.waypoint.is_some());
     let sent = service_to(&Service { unsupported: reason, ..service("shop", &["10.96.0.7"]) });
     assert!(sent.waypoint.is_some());
-    let both = "it wants a waypoint; this version does not know waypoint";
-    let cases: [(Change<proto::Service>, &str); 3] = [
-        // Without the extension that says why, it is a waypoint like any other.
-        (|wire| wire.extensions.clear(), "this version does not know waypoint"),
-        (|wire| wire.waypoint = Some(GatewayAddress::default()), both),
-        (|_| {}, "it wants a waypoint"),
+    let both = "it wants a waypoint; this version does not know visibility NAMESPACE";
+    let cases: [(Change<proto::Service>, Option<&str>, Option<&str>); 4] = [
+        // Without the extension that says why, it is a waypoint like any other, and nobody has it.
+        (|wire| wire.extensions.clear(), None, Some("weir-system/unsupported.invalid")),
+        (|wire| wire.visibility = 1, Some(both), None),
+        (|wire| wire.waypoint = Some(called("gw", "w.gw", 0)), Some("it wants a waypoint"), None),
+        (|_| {}, Some("it wants a waypoint"), None),
     ];
-    for (change, want) in cases {
+    for (change, want, waypoint) in cases {
         let mut wire = sent.clone();
         change(&mut wire);
         let read = service::service_from(Named("shop"), &mut Texts::default(), wire).unwrap();
-        assert_eq!(read.unsupported.as_deref(), Some(want));
+        assert_eq!(read.unsupported.as_deref(), want);
+        assert_eq!(read.waypoint.map(|one| one.to_string()).as_deref(), waypoint);
     }
     assert_eq!(service_to(&service("shop", &["10.96.0.7"])).waypoint, None);
 }

@@ -1,13 +1,14 @@
 //! Workloads.
 
 use weir_model::{
-    ClusterId, Health, Locality, Membership, NetworkMode, ServiceAccount, TrustDomain, Tunnel, Workload, WorkloadKind,
-    canonical_ip,
+    ClusterId, Health, Locality, Membership, NetworkMode, ServiceAccount, Termination, TrustDomain, Tunnel, Workload,
+    WorkloadKind, canonical_ip,
 };
 
 use super::{
-    Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, all, asks_for_waypoint, extension, extensions, nowhere,
-    octets, service::pair_from,
+    Beyond, ConvertError, INCARNATION, Named, UNSUPPORTED, all, extension, extensions, octets,
+    service::pair_from,
+    waypoint::{termination_from, termination_to, waypoint_from, waypoint_to},
 };
 use crate::{proto, texts::Texts};
 
@@ -25,6 +26,7 @@ pub(crate) fn workload_to(workload: &Workload) -> proto::Workload {
     let text = |send: bool, text: &str| if send { text.to_owned() } else { String::new() };
     let incarnation = (!workload.incarnation.is_empty()).then_some((INCARNATION, &workload.incarnation));
     let unsupported = workload.unsupported.as_ref().map(|reason| (UNSUPPORTED, reason));
+    let (native_tunnel, application_tunnel) = termination_to(workload.termination);
     proto::Workload {
         uid: workload.uid.to_string(),
         name: workload.name.to_string(),
@@ -38,7 +40,9 @@ pub(crate) fn workload_to(workload: &Workload) -> proto::Workload {
         .into(),
         trust_domain: text(own_domain, workload.trust_domain.as_str()),
         service_account: text(own_account, workload.service_account.as_str()),
-        waypoint: workload.unsupported.as_ref().map(|_| nowhere()),
+        waypoint: waypoint_to(workload.waypoint.as_ref(), unsupported.is_none()),
+        native_tunnel,
+        application_tunnel,
         node: workload.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         canonical_name: workload.canonical_name.to_string(),
         canonical_revision: text(&*workload.canonical_revision != DEFAULT_REVISION, &workload.canonical_revision),
@@ -92,15 +96,12 @@ struct Features {
     health: Health,
     network_mode: NetworkMode,
     kind: WorkloadKind,
+    termination: Termination,
 }
 
 impl Features {
     fn read(wire: &proto::Workload, beyond: &mut Beyond) -> Self {
-        beyond.note(asks_for_waypoint(wire.waypoint.as_ref(), &wire.extensions), "waypoint");
         beyond.note(wire.network_gateway.is_some(), "network_gateway");
-        beyond.note(wire.native_tunnel, "native_tunnel");
-        let tunnelled = wire.application_tunnel.as_ref().is_some_and(|tunnel| tunnel.protocol != 0);
-        beyond.note(tunnelled, "application_tunnel");
         beyond.note(!wire.hostname.is_empty(), "hostname");
         Self {
             tunnel: match beyond.known(wire.tunnel_protocol, "tunnel_protocol") {
@@ -126,6 +127,7 @@ impl Features {
                 Ok(proto::WorkloadType::Job) => WorkloadKind::Job,
                 Ok(proto::WorkloadType::Pod) | Err(_) => WorkloadKind::Pod,
             },
+            termination: termination_from(wire, beyond),
         }
     }
 }
@@ -137,6 +139,7 @@ pub(super) fn workload_from(
     wire: proto::Workload,
 ) -> Result<Workload, ConvertError> {
     let mut beyond = Beyond::default();
+    let waypoint = waypoint_from(resource, texts, wire.waypoint.clone(), &wire.extensions, &mut beyond)?;
     let features = Features::read(&wire, &mut beyond);
     let ours = extensions(resource, wire.extensions, &mut beyond)?;
     let mut services = all(wire.services.iter().map(|(service, ports)| membership(resource, texts, service, ports)))?;
@@ -145,6 +148,7 @@ pub(super) fn workload_from(
     let mut policies: Vec<_> = policies.map_err(resource.bad("authorization_policies"))?;
     policies.sort();
     let addresses = wire.addresses.iter().map(|ip| resource.address("addresses", ip).map(canonical_ip));
+    let unsupported = beyond.reason(ours.unsupported);
     Ok(Workload {
         uid: wire.uid.parse().map_err(resource.bad("uid"))?,
         incarnation: ours.incarnation.unwrap_or_default(),
@@ -173,7 +177,9 @@ pub(super) fn workload_from(
         },
         services,
         policies,
-        unsupported: beyond.reason(ours.unsupported),
+        termination: features.termination,
+        waypoint: waypoint.filter(|_| unsupported.is_none()),
+        unsupported,
     })
 }
 

@@ -147,11 +147,13 @@ pub(crate) struct Locality {
     pub(crate) subzone: String,
 }
 
-/// `GatewayAddress`, as far as it must be seen that there is one: one given by its address has no host name here.
+/// `GatewayAddress`. Of its two destinations at most one is there.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct GatewayAddress {
     #[prost(message, optional, tag = "1")]
     pub(crate) hostname: Option<NamespacedHostname>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) address: Option<NetworkAddress>,
     #[prost(uint32, tag = "3")]
     pub(crate) hbone_mtls_port: u32,
 }

@@ -56,11 +56,11 @@ impl fmt::Display for Action {
     }
 }
 
-fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+pub(crate) fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     wrap(f, &format!("{label:<MARGIN$}"), MARGIN, text)
 }
 
-fn consider(f: &mut fmt::Formatter<'_>, policy: &Considered) -> fmt::Result {
+pub(crate) fn consider(f: &mut fmt::Formatter<'_>, policy: &Considered) -> fmt::Result {
     let dry = if policy.dry_run { ", dry run" } else { "" };
     let mark = if policy.decides { '>' } else { ' ' };
     let action = format!("{mark} {}{dry}", policy.action);

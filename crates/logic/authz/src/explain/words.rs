@@ -109,7 +109,7 @@ fn place(field: Field, facts: &Facts<'_>) -> String {
 }
 
 /// The first of them, and whether there are more.
-fn listed(all: &[String], between: &str, last: &str) -> String {
+pub(crate) fn listed(all: &[String], between: &str, last: &str) -> String {
     match all {
         [head @ .., end] if (1..NAMED).contains(&head.len()) => format!("{}{last}{end}", head.join(between)),
         _ if all.len() > NAMED => format!("{}{between}…", all[..NAMED].join(between)),

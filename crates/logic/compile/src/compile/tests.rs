@@ -383,7 +383,7 @@ fn a_policy_of_a_folder_is_found_by_file_and_line_and_only_what_is_for_agents_is
         (
             request,
             ours,
-            " {jwtRules: [{issuer: x}]}",
+            " {jwtRules: [{issuer: 'https://x.example'}]}",
             vec![format!("Namespace Deny RequestAuthentication a/requestauthentication~p (f.yaml) | {tokens}")],
         ),
         (request, ours, " {targetRefs: [{group: '', kind: Service, name: s}]}", vec![]),

@@ -69,7 +69,8 @@ impl Index {
         for key in node.into_iter().flat_map(|node| &node.pods) {
             if let Some(pod) = self.pod(key).filter(|pod| pod.exists()) {
                 let mode = self.space(&key.namespace).and_then(|space| space.mode);
-                mesh.local_pods.push(workload::local_pod(settings, key, pod, mode));
+                let gateway = self.gateways.of_pod(&key.namespace, &pod.traits);
+                mesh.local_pods.push(workload::local_pod(settings, key, pod, mode, gateway));
             }
         }
         mesh.policies = self.policies.values().flat_map(Declared::policies).chain(required.into_values()).collect();
@@ -85,7 +86,8 @@ impl Index {
         let space = self.space(&key.namespace)?;
         let pod = space.pods.get(&key.name).filter(|pod| pod.exists())?;
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-        let meshed = workload::enrolment(&pod.traits, space.mode) == Enrolment::Enrolled;
+        let gateway = self.gateways.of_pod(&key.namespace, &pod.traits);
+        let meshed = workload::enrolment(&pod.traits, space.mode, gateway) == Enrolment::Enrolled;
         let Behind { memberships, services } = self.behind(settings, key, pod);
         let bonds = Bonds {
             pod: key,
@@ -102,7 +104,9 @@ impl Index {
             policies.insert(at, required.name.clone());
         }
         let locality = node.and_then(|node| node.locality.clone()).unwrap_or_default();
-        let around = Surroundings { mode: space.mode, locality, services: memberships, policies };
+        let bond = self.gateways.of_workload(key, &pod.traits, &space.waypoint);
+        let waypoint = bond.and_then(|bond| bond.address(settings));
+        let around = Surroundings { mode: space.mode, locality, services: memberships, policies, gateway, waypoint };
         Some((workload::workload(settings, key, pod, around), required))
     }
 
@@ -180,7 +184,10 @@ impl Index {
     }
 
     pub(super) fn service(&self, settings: &Settings, key: &Key) -> Option<Service> {
-        self.service_object(key).map(|object| service::service(settings, object))
+        let space = self.space(&key.namespace)?;
+        let object = space.services.get(&key.name)?;
+        let bond = self.gateways.of_service(object, &space.waypoint);
+        Some(service::service(settings, object, bond.and_then(|bond| bond.address(settings))))
     }
 }
 

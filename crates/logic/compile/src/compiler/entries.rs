@@ -7,7 +7,7 @@ use std::{
 };
 
 use weir_manifest::{ConfigKind, ConfigObject, ObjectKey, ServiceEntrySpec, WaypointLabels};
-use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, Workload};
+use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload};
 
 use super::{
     Compiler, Marked,
@@ -132,11 +132,16 @@ fn name(key: &Key, host: &Hostname) -> ServiceName {
 impl Index {
     /// Whether a host of an entry is a service of the mesh: no Kubernetes service has the name, and no other entry counts.
     fn is_service(&self, settings: &Settings, key: &Key, spec: &ServiceEntrySpec, host: &Hostname) -> bool {
-        let silent = WaypointLabels::default();
-        let waypoint = self.space(&key.namespace).map_or(&silent, |space| &space.waypoint);
         let shadowed = service_entry::kubernetes(settings, host).is_some_and(|key| self.service_object(&key).is_some());
         let counts = self.entries.counting(&name(key, host)).as_ref() == Some(key);
-        counts && !shadowed && service_entry::is_service(spec, waypoint)
+        counts && !shadowed && service_entry::is_service(spec, self.entry_waypoint(settings, key, spec).as_ref())
+    }
+
+    /// The waypoint that the hosts of an entry are reached through.
+    fn entry_waypoint(&self, settings: &Settings, key: &Key, spec: &ServiceEntrySpec) -> Option<WaypointAddress> {
+        let silent = WaypointLabels::default();
+        let space = self.space(&key.namespace).map_or(&silent, |space| &space.waypoint);
+        self.gateways.of_entry(&spec.waypoint, space, &key.namespace)?.address(settings)
     }
 
     /// What hosts without addresses are given: the older entry chooses first.
@@ -163,7 +168,7 @@ impl Index {
         let key = self.entries.counting(name)?;
         let (_, spec) = self.entries.get(&key)?;
         let is = self.is_service(settings, &key, spec, &name.hostname);
-        is.then(|| service_entry::service(settings, spec, name, given))
+        is.then(|| service_entry::service(settings, spec, name, given, self.entry_waypoint(settings, &key, spec)))
     }
 
     /// The services of an entry, with the ports that lead to one of its endpoints.
@@ -253,6 +258,16 @@ impl Index {
     /// The entries that may be something else when a Kubernetes service comes or goes.
     pub(super) fn shadowed(&self, service: &ServiceName) -> BTreeSet<Key> {
         self.entries.declaring([&service.hostname])
+    }
+
+    /// The entries that are bound to a Gateway, or would be.
+    pub(super) fn entries_naming(&self, gateway: &Key) -> BTreeSet<Key> {
+        let silent = WaypointLabels::default();
+        let names = |(key, _, spec): &(&Key, &Arc<ConfigObject>, &ServiceEntrySpec)| {
+            let space = self.space(&key.namespace).map_or(&silent, |space| &space.waypoint);
+            gateway.names(space, &spec.waypoint, key)
+        };
+        self.entries.specs().filter(names).map(|(key, ..)| key.clone()).collect()
     }
 
     /// The entries of a namespace.

@@ -13,6 +13,7 @@ use weir_model::{Locality, Namespace, NodeName, PolicyName};
 use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
+    gateway::Gateways,
     labels::{Labelled, Selectors},
     policy::{Declared, Rank},
     trimmed::{Endpoint, Key, Pod, Slice},
@@ -28,6 +29,7 @@ pub(super) type Place = (Key, usize);
 pub(super) struct Index {
     pub(super) spaces: Map<Namespace, Space>,
     pub(super) nodes: Map<NodeName, Node>,
+    pub(super) gateways: Gateways,
     pub(super) at: Map<IpAddr, At>,
     /// Policies, by the names of their objects.
     pub(super) policies: BTreeMap<PolicyName, Declared>,
@@ -79,6 +81,14 @@ impl Space {
 }
 
 impl Index {
+    /// All pods, in no order.
+    pub(super) fn pods(&self) -> impl Iterator<Item = (Key, &Pod)> {
+        self.spaces.iter().flat_map(|(namespace, space)| {
+            let key = |name: &Arc<str>| Key { namespace: namespace.clone(), name: name.clone() };
+            space.pods.iter().map(move |(name, pod)| (key(name), pod))
+        })
+    }
+
     /// Whether nothing is held of objects that are gone.
     #[cfg(test)]
     pub(super) fn is_tidy(&self) -> bool {
@@ -103,8 +113,8 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, at, policies, covering, levels, entries } = self;
-        let objects = spaces.is_empty() && nodes.is_empty() && at.is_empty();
+        let Self { spaces, nodes, gateways, at, policies, covering, levels, entries } = self;
+        let objects = spaces.is_empty() && nodes.is_empty() && gateways.is_empty() && at.is_empty();
         objects && policies.is_empty() && covering.is_empty() && levels.is_empty() && entries.is_empty()
     }
 
@@ -172,21 +182,23 @@ impl Index {
         space.labelled.candidates(&object.selector).filter(selects).map(key).collect()
     }
 
-    /// Sets or forgets what a namespace says of its pods, and names them if it is something else now.
+    /// Sets or forgets what a namespace says of what is in it; its pods and its services, as far as that is something else for them now.
     pub(super) fn replace_namespace(
         &mut self,
         name: &Namespace,
         mode: Option<DataplaneMode>,
         waypoint: WaypointLabels,
-    ) -> Vec<Key> {
+    ) -> (Vec<Key>, Vec<Key>) {
         let space = self.space_mut(name);
-        let changed = space.mode != mode || space.waypoint != waypoint;
+        let bound = space.waypoint != waypoint;
+        let changed = space.mode != mode || bound;
         space.mode = mode;
         space.waypoint = waypoint;
-        let key = |pod: &Arc<str>| Key { namespace: name.clone(), name: pod.clone() };
+        let key = |object: &Arc<str>| Key { namespace: name.clone(), name: object.clone() };
         let pods = if changed { space.pods.keys().map(key).collect() } else { Vec::new() };
+        let services = if bound { space.services.keys().map(key).collect() } else { Vec::new() };
         self.forget_empty_space(name);
-        pods
+        (pods, services)
     }
 
     /// Sets or forgets where a node is, and names its pods if that is somewhere else now.

@@ -6,10 +6,13 @@ use weir_manifest::{
     Backing, ConfigObject, Labels, NamespaceObject, Object, PeerAuthenticationSpec, PodObject, PolicySpec,
     PolicyTarget, ServiceEntrySpec, ServiceObject, SliceEndpoint,
 };
-use weir_model::{Enrolment, Health, HealthPolicy, NetworkMode, Policy, Service, ServiceName, Workload, WorkloadUid};
+use weir_model::{
+    Enrolment, Health, HealthPolicy, NetworkMode, Policy, Service, ServiceName, WaypointAddress, Workload, WorkloadUid,
+};
 
 use super::*;
 use crate::{
+    gateway::Gateways,
     policy::{
         mtls,
         waypoint::{self, Bonds},
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// The objects, by what they are.
-pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -> Mesh {
+pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, settings: &Settings) -> Mesh {
     let mut mesh = Mesh::default();
     let mut sharing = Sharing::default();
     let pods: Vec<&PodObject> = all(objects, |one| if let Object::Pod(pod) = one { Some(pod) } else { None });
@@ -34,7 +37,8 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
         });
         let trimmed = sharing.pod(PodObject::clone(pod));
         let mut policies = policies_over(objects, settings, pod);
-        if workload::enrolment(&trimmed.traits, mode) == Enrolment::Enrolled {
+        let gateway = gateways.of_pod(&pod.namespace, &trimmed.traits);
+        if workload::enrolment(&trimmed.traits, mode, gateway) == Enrolment::Enrolled {
             let levels = levels(objects, settings, pod).map(|one| one.and_then(|one| modes(settings, one)));
             let [own, namespace, everywhere] = &levels;
             policies.extend(mtls::named(own.as_ref(), [namespace.as_ref(), everywhere.as_ref()]));
@@ -44,22 +48,27 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, settings: &Settings) -
         }
         policies.sort();
         let locality = locality.into_iter().next().unwrap_or_default();
-        let around = Surroundings { mode, locality, services: Vec::new(), policies };
+        let space = namespace.map(|one| one.waypoint.clone()).unwrap_or_default();
+        let bond = gateways.of_workload(&key, &trimmed.traits, &space);
+        let waypoint = bond.and_then(|bond| bond.address(settings));
+        let around = Surroundings { mode, locality, services: Vec::new(), policies, gateway, waypoint };
         if pod.node == settings.node && pod.node.is_some() {
-            mesh.local_pods.push(workload::local_pod(settings, &key, &trimmed, around.mode));
+            mesh.local_pods.push(workload::local_pod(settings, &key, &trimmed, mode, gateway));
         }
         workloads.insert(workload::uid(settings, &key), workload::workload(settings, &key, &trimmed, around));
     }
     for object in objects.values() {
         if let Object::Service(service) = object {
-            mesh.services.push(service::service(settings, service));
+            let space = space_of(objects, &service.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
+            let bond = gateways.of_service(service, &space);
+            mesh.services.push(service::service(settings, service, bond.and_then(|bond| bond.address(settings))));
             place(objects, settings, &pods, service, &mut workloads);
         }
         if let Object::Policy(policy) = object {
             mesh.policies.extend(Declared::new(settings, policy.clone(), None).policies());
         }
     }
-    place_entries(objects, settings, &pods, &mut mesh.services, &mut workloads);
+    place_entries(objects, gateways, settings, &pods, &mut mesh.services, &mut workloads);
     mesh.workloads = workloads.into_values().collect();
     mesh.services.sort_by(|one, other| one.name.cmp(&other.name));
     mesh.policies.sort_by(|one, other| one.name.cmp(&other.name));
@@ -88,9 +97,13 @@ fn selector(policy: &PolicyObject) -> Option<&Labels> {
 }
 
 fn namespace_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, pod: &PodObject) -> Option<&'o NamespaceObject> {
+    space_of(objects, &pod.namespace)
+}
+
+fn space_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, name: &Namespace) -> Option<&'o NamespaceObject> {
     let named = all(objects, |one| {
         let Object::Namespace(namespace) = one else { return None };
-        (namespace.name == pod.namespace).then_some(namespace)
+        (namespace.name == *name).then_some(namespace)
     });
     named.first().copied()
 }
@@ -114,7 +127,7 @@ fn peer_authentication(policy: &PolicyObject) -> Option<&PeerAuthenticationSpec>
         PolicySpec::PeerAuthentication(spec) if selector(policy).is_some() || spec.ports.is_empty() => Some(spec),
         PolicySpec::PeerAuthentication(_)
         | PolicySpec::Authorization(_)
-        | PolicySpec::RequestAuthentication
+        | PolicySpec::RequestAuthentication(_)
         | PolicySpec::Rejected(_) => None,
     }
 }
@@ -230,6 +243,7 @@ fn place(
 /// Everything that ServiceEntries say.
 fn place_entries(
     objects: &BTreeMap<ObjectKey, Object>,
+    gateways: &Gateways,
     settings: &Settings,
     pods: &[&PodObject],
     services: &mut Vec<Service>,
@@ -243,11 +257,7 @@ fn place_entries(
     let kubernetes: Vec<_> = services.iter().map(|service| service.name.hostname.clone()).collect();
     let mut named = Vec::new();
     for (object, spec) in &entries {
-        let waypoint = all(objects, |one| {
-            let Object::Namespace(namespace) = one else { return None };
-            (namespace.name == object.namespace).then(|| namespace.waypoint.clone())
-        });
-        if !service_entry::is_service(spec, &waypoint.into_iter().next().unwrap_or_default()) {
+        if !service_entry::is_service(spec, waypoint_of(objects, gateways, settings, object, spec).as_ref()) {
             // It has the name all the same.
             let taken = spec.hosts.iter().map(|host| (object.namespace.clone(), host.clone()));
             named.extend(taken.map(|(namespace, hostname)| (ServiceName { namespace, hostname }, None)));
@@ -274,9 +284,21 @@ fn place_entries(
     let without: Vec<_> = without.into_iter().map(|(name, ..)| name).collect();
     let given = service_entry::allot(&without, entries.iter().map(|(_, spec)| *spec));
     for (name, object, spec) in counting {
-        services.push(service_entry::service(settings, spec, &name, &given));
+        let waypoint = waypoint_of(objects, gateways, settings, object, spec);
+        services.push(service_entry::service(settings, spec, &name, &given, waypoint));
         place_entry(settings, pods, &name, object, spec, workloads);
     }
+}
+
+fn waypoint_of(
+    objects: &BTreeMap<ObjectKey, Object>,
+    gateways: &Gateways,
+    settings: &Settings,
+    object: &ConfigObject,
+    spec: &ServiceEntrySpec,
+) -> Option<WaypointAddress> {
+    let space = space_of(objects, &object.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
+    gateways.of_entry(&spec.waypoint, &space, &object.namespace)?.address(settings)
 }
 
 fn place_entry(

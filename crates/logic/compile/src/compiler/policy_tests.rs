@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use weir_authz::{Compiled, Decision, Destination, Peer, PolicySet};
 use weir_manifest::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, MtlsMode, NamespaceObject, Operation, PathMatch,
-    PeerAuthenticationSpec, PolicySpec, PolicyTarget, SliceEndpoint, Source, TargetRef, WaypointUse,
+    PeerAuthenticationSpec, PolicySpec, PolicyTarget, RequestAuthenticationSpec, SliceEndpoint, Source, TargetRef,
+    WaypointUse,
 };
 use weir_model::{Health, PolicyKind, Port, Sides, TextMatch, Workload};
 
@@ -60,7 +61,7 @@ fn a_spec() -> impl Strategy<Value = (PolicyKind, PolicySpec)> {
     prop_oneof![
         2 => authorization.prop_map(|spec| (PolicyKind::Authorization, spec)),
         4 => peers.prop_map(|spec| (PolicyKind::PeerAuthentication, spec)),
-        1 => Just((PolicyKind::RequestAuthentication, PolicySpec::RequestAuthentication)),
+        1 => Just((PolicyKind::RequestAuthentication, PolicySpec::RequestAuthentication(RequestAuthenticationSpec::default()))),
         1 => prop::sample::select(vec![PolicyKind::Authorization, PolicyKind::PeerAuthentication])
             .prop_map(|kind| (kind, PolicySpec::Rejected("spec.x: no".into()))),
     ]
@@ -267,7 +268,8 @@ fn a_waypoint_is_required_as_long_as_something_says_so() {
     }
     // What is bound and not required is left to everybody.
     compiler.set(space(bond(false)));
-    assert_eq!(compiler.take(), Delta::default());
+    let delta = compiler.take();
+    assert_eq!((delta.workloads, delta.policies), (vec![], vec![]));
 }
 
 #[test]

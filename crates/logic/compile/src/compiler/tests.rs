@@ -10,7 +10,10 @@ use weir_manifest::{
 use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
 use super::{entry_tests as entries, policy_tests as policies, *};
-use crate::policy::waypoint;
+use crate::{
+    gateway::{AllowedNamespaces, GatewayFacts, GatewayRole, Gateways, InboundBinding, WaypointFor},
+    policy::waypoint,
+};
 
 pub(super) fn settings() -> Settings {
     Settings {
@@ -174,7 +177,8 @@ fn a_pod() -> impl Strategy<Value = Object> {
 
 fn a_service() -> impl Strategy<Value = Object> {
     (0_usize..2, 0_usize..3, 0_usize..5, 0_u8..6, a_bond()).prop_map(|(space, name, selector, odd, bond)| {
-        let mut one = service(SPACES[space], &format!("s{name}"), LABELS[selector]);
+        let mut one =
+            service(SPACES[space], &if name == 2 { "w1".to_owned() } else { format!("s{name}") }, LABELS[selector]);
         match odd {
             0 => one.health_policy = HealthPolicy::All,
             1 => one.backing = Backing::ExternalName,
@@ -227,6 +231,35 @@ pub(super) fn an_object() -> impl Strategy<Value = Object> {
     ]
 }
 
+/// One thing that comes, goes or changes.
+#[derive(Debug, Clone)]
+enum Step {
+    Object(Box<Object>),
+    Gateway(Key, GatewayFacts),
+}
+
+fn a_gateway() -> impl Strategy<Value = Step> {
+    let served = [WaypointFor::Service, WaypointFor::Workload, WaypointFor::All, WaypointFor::None];
+    let allowed = [
+        AllowedNamespaces::Same,
+        AllowedNamespaces::All,
+        AllowedNamespaces::These(["a".parse().unwrap()].into_iter().collect()),
+    ];
+    let inbound = [InboundBinding::Hbone, InboundBinding::Proxy(Port::new(15088).unwrap())];
+    let choices = (prop::sample::select(served.to_vec()), prop::sample::select(allowed.to_vec()), 0_usize..2);
+    ((0_usize..2, 1_u8..3), choices, prop::bool::weighted(0.2)).prop_map(
+        move |((space, name), (waypoint_for, namespaces, how), other)| {
+            let role = if other { GatewayRole::Other } else { GatewayRole::Waypoint };
+            let key = Key { namespace: SPACES[space].parse().unwrap(), name: format!("w{name}").into() };
+            Step::Gateway(key, GatewayFacts { role, waypoint_for, inbound: inbound[how], namespaces })
+        },
+    )
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => an_object().prop_map(|one| Step::Object(Box::new(one))), 1 => a_gateway()]
+}
+
 /// A mesh that takes deltas, and holds them to their word.
 #[derive(Default)]
 struct Follower {
@@ -268,11 +301,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn whatever_came_and_went_the_mesh_is_that_of_the_objects_there_are(
-        steps in prop::collection::vec((an_object(), 0_u8..8), 0..60),
+        steps in prop::collection::vec((a_step(), 0_u8..8), 0..60),
     ) {
         let (mut compiler, mut follower) = (Compiler::new(settings()), Follower::default());
         let mut objects: BTreeMap<ObjectKey, Object> = BTreeMap::new();
-        for (object, what) in steps {
+        let mut gateways = BTreeMap::new();
+        for (step, what) in steps {
+            let object = match step {
+                Step::Object(object) => *object,
+                Step::Gateway(key, facts) => {
+                    let facts = Some(facts).filter(|_| what > 1);
+                    compiler.set_gateway(&key.namespace, &key.name, facts.clone());
+                    gateways.remove(&key);
+                    gateways.extend(facts.map(|facts| (key, facts)));
+                    continue;
+                }
+            };
             match what {
                 0 | 1 => {
                     compiler.remove(&object.key());
@@ -287,7 +331,7 @@ proptest! {
         }
         follower.take(&mut compiler);
         prop_assert!(compiler.statuses().iter().eq(follower.statuses.values()), "{:?}", follower.statuses);
-        let want = plain::mesh(&objects, &settings());
+        let want = plain::mesh(&objects, &Gateways::from(gateways.clone()), &settings());
         prop_assert_eq!(compiler.mesh(), want.clone());
         prop_assert_eq!(compiler.world().len(), want.workloads.len());
         prop_assert_eq!(follower.workloads.into_values().collect::<Vec<_>>(), want.workloads);
@@ -301,6 +345,9 @@ proptest! {
         prop_assert!(compiler.index.is_tidy(), "{:?}", compiler.index);
         for key in objects.into_keys() {
             compiler.remove(&key);
+        }
+        for key in gateways.into_keys() {
+            compiler.set_gateway(&key.namespace, &key.name, None);
         }
         compiler.take();
         prop_assert_eq!(compiler.world().len(), 0);
@@ -322,7 +369,7 @@ pub(super) fn compiler(objects: impl IntoIterator<Item = Object>) -> Compiler {
 
 /// The names of the workloads that changed, `-` before those that are gone.
 pub(super) fn changed(compiler: &mut Compiler) -> Vec<String> {
-    let name = |uid: &weir_model::WorkloadUid| uid.as_str().rsplit('/').next().unwrap().to_owned();
+    let name = |uid: &WorkloadUid| uid.as_str().rsplit('/').next().unwrap().to_owned();
     let line = |(uid, now): &(_, Option<Workload>)| format!("{}{}", if now.is_some() { "" } else { "-" }, name(uid));
     compiler.take().workloads.iter().map(line).collect()
 }

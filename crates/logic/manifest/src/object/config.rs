@@ -21,9 +21,15 @@ pub use destination_rule::{
     SubsetSpec, TcpKeepalive, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings,
 };
 pub use export_to::ExportTo;
-pub use gateway::GatewaySpec;
-pub use gateway_route::GatewayRouteSpec;
-pub use reference_grant::ReferenceGrantSpec;
+pub use gateway::{
+    GatewayAddress, GatewaySpec, InboundBinding, Infrastructure, LabelExpression, LabelOperator, LabelSelector,
+    Listener, ListenerNamespaces, RouteNamespaces, TlsMode, WaypointFor,
+};
+pub use gateway_route::{
+    BackendRef, CookieLifetime, ExtensionRef, GatewayRouteRule, GatewayRouteSpec, GatewayScope, ParentRef,
+    RequestMirror, RouteBackend, RouteFilters, SessionCarrier, SessionPersistence,
+};
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub use service_entry::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec};
 pub use telemetry::TelemetrySpec;
 pub use virtual_service::VirtualServiceSpec;
@@ -130,7 +136,7 @@ impl ConfigKind {
             Self::Telemetry => &["telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1"],
             Self::Gateway | Self::HttpRoute => &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
             Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
-            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            Self::TcpRoute => &["gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1"],
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"],
         }
     }

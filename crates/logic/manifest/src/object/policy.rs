@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use ipnet::IpNet;
 use weir_model::{Namespace, PolicyKind, Port, ServiceAccount, Sides, TextMatch};
 
-use super::Labels;
+use super::{Labels, RequestAuthenticationSpec};
 use crate::error::Origin;
 
 /// What a policy is about.
@@ -60,8 +60,8 @@ pub enum PolicySpec {
     Authorization(AuthorizationSpec),
     /// security.istio.io/v1 PeerAuthentication.
     PeerAuthentication(PeerAuthenticationSpec),
-    /// security.istio.io/v1 RequestAuthentication: a matter of requests, unread here but for what it is about.
-    RequestAuthentication,
+    /// security.istio.io/v1 RequestAuthentication.
+    RequestAuthentication(RequestAuthenticationSpec),
     /// It is not legal as a whole: every error in it, one a line.
     Rejected(Arc<str>),
 }

@@ -294,7 +294,6 @@ metadata: {name: b, labels: {istio.io/use-waypoint: w}}
             "Deployment default/todoui  PodsOnly",
             "VirtualService b/todoui  NeedsWaypoint",
             "GatewayClass weir  NeedsWaypoint",
-            "Namespace b metadata.labels[\"istio.io/use-waypoint\"] NeedsWaypoint",
         ]
     );
 }

@@ -6,6 +6,7 @@ mod destination_rule;
 mod gateway;
 mod gateway_route;
 mod reference_grant;
+mod references;
 mod scalar;
 mod service_entry;
 mod telemetry;

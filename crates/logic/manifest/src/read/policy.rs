@@ -1,4 +1,4 @@
-//! Policies of Istio: whom they cover, PeerAuthentication and RequestAuthentication. Rules are read in `authorization`.
+//! Policies of Istio: whom they cover, and PeerAuthentication. Rules are read in `authorization`, those about tokens in `token`.
 //!
 //! Fields and bounds are those of Istio's CustomResourceDefinitions (security.istio.io/v1). Where a list is empty, Istio takes it
 //! as not said.
@@ -11,7 +11,7 @@ use crate::{
     error::{Cause, Found, lines},
     known,
     object::{Labels, MtlsMode, PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, TargetRef},
-    read::{Meta, authorization::authorization, metadata},
+    read::{Meta, authorization::authorization, metadata, token::request_authentication},
     reader::{At, Fields, Reader},
     tree::Value,
 };
@@ -24,7 +24,6 @@ const MAX_LABEL_CHARS: usize = 63;
 /// Most bytes of a label's name with its prefix: none has more in Kubernetes.
 const MAX_LABEL_NAME: usize = 317;
 const MAX_TARGETS: usize = 16;
-const MAX_JWT_RULES: usize = 4_096;
 
 const MODE: &str = "\"UNSET\", \"DISABLE\", \"PERMISSIVE\" or \"STRICT\"";
 
@@ -136,10 +135,7 @@ fn said(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>, which: Which)
     said.spec = match which {
         Which::Authorization => authorization(reader, &spec, meta).map(PolicySpec::Authorization),
         Which::PeerAuthentication => peer_authentication(reader, &spec).map(PolicySpec::PeerAuthentication),
-        Which::RequestAuthentication => {
-            request_authentication(reader, &spec);
-            Some(PolicySpec::RequestAuthentication)
-        }
+        Which::RequestAuthentication => request_authentication(reader, &spec).map(PolicySpec::RequestAuthentication),
     };
     said
 }
@@ -313,18 +309,6 @@ fn mtls(reader: &mut Reader, at: &At<'_>) -> Option<MtlsMode> {
         "PERMISSIVE" => Some(MtlsMode::Permissive),
         "STRICT" => Some(MtlsMode::Strict),
         _ => reader.expected(&at, MODE),
-    }
-}
-
-/// Only for what it says about unknown fields: tokens are a matter of requests.
-fn request_authentication(reader: &mut Reader, spec: &Fields<'_>) {
-    for at in reader.few(spec.field("jwtRules"), "jwtRules", MAX_JWT_RULES) {
-        let Some(rule) = reader.fields(&at, known::JWT_RULE) else { continue };
-        for (list, known) in [("fromHeaders", known::JWT_HEADER), ("outputClaimToHeaders", known::CLAIM_TO_HEADER)] {
-            for at in reader.items(rule.field(list)) {
-                drop(reader.fields(&at, known));
-            }
-        }
     }
 }
 

@@ -56,8 +56,10 @@ fn read(kind: Kind, meta: &str, spec: &str) -> PolicyObject {
     let sent = sent(kind, &json(&text));
     // A server's text has no lines.
     policy.origin.line = 0;
-    if let PolicySpec::Authorization(spec) = &mut policy.spec {
-        spec.rules.iter_mut().for_each(|rule| rule.line = 0);
+    match &mut policy.spec {
+        PolicySpec::Authorization(spec) => spec.rules.iter_mut().for_each(|rule| rule.line = 0),
+        PolicySpec::RequestAuthentication(spec) => spec.rules.iter_mut().for_each(|rule| rule.line = 0),
+        PolicySpec::PeerAuthentication(_) | PolicySpec::Rejected(_) => {}
     }
     assert_eq!(policy, sent, "{spec}");
     policy
@@ -301,14 +303,6 @@ fn modes_and_ports_are_read() {
         let policy = read(PEER, "", spec);
         assert_eq!(policy.spec, PolicySpec::PeerAuthentication(PeerAuthenticationSpec { mode, ports }), "{spec}");
     }
-    let policy = read(
-        REQUEST,
-        "",
-        "{selector: {matchLabels: {a: b}}, jwtRules: [{issuer: i, jwks_uri: u, fromHeaders: [{name: n, prefix: p}], \
-         outputClaimToHeaders: [{header: h, claim: c}], presence: REQUIRED, spaceDelimitedClaims: [s]}]}",
-    );
-    assert_eq!((&policy.spec, policy.kind), (&PolicySpec::RequestAuthentication, PolicyKind::RequestAuthentication));
-    assert!(matches!(policy.target, PolicyTarget::Selector(labels) if labels.len() == 1));
 }
 
 #[test]
@@ -355,3 +349,6 @@ fn a_rule_knows_its_line() {
 
 #[path = "refused.rs"]
 mod refused;
+
+#[path = "tokens.rs"]
+mod tokens;

@@ -1,0 +1,229 @@
+//! What is bound to which waypoint, by every way to say it, and what a change of a Gateway changes.
+
+use weir_manifest::{FileName, parse};
+use weir_model::{Enrolment, Tunnel};
+
+use super::*;
+use crate::{Compiler, Mesh};
+
+fn settings() -> Settings {
+    Settings {
+        trust_domain: "td".parse().unwrap(),
+        cluster: "c".parse().unwrap(),
+        network: "".parse().unwrap(),
+        node: Some("n1".parse().unwrap()),
+        cluster_domain: Default::default(),
+        root_namespace: crate::default_root_namespace(),
+    }
+}
+
+/// Labels of a bond: `w`, `b/w`, `none`, or nothing.
+fn bond(text: &str) -> String {
+    match text.split_once('/') {
+        _ if text.is_empty() => String::new(),
+        Some((namespace, name)) => {
+            format!("istio.io/use-waypoint: {name}, istio.io/use-waypoint-namespace: {namespace}")
+        }
+        None => format!("istio.io/use-waypoint: {text}"),
+    }
+}
+
+/// Namespace `a` with the service `s`, the pod `p`, the waypoint's own pod `g` and service `w`, and what they say.
+fn compiler(namespace: &str, service: &str, pod: &str) -> Compiler {
+    let [namespace, service, pod] = [namespace, service, pod].map(bond);
+    let object = |kind: &str, name: &str, labels: &str, rest: &str| {
+        format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: a, labels: {{{labels}}}}}\n{rest}\n---\n"
+        )
+    };
+    let spec = |ip: u8| {
+        format!(
+            "spec: {{nodeName: n1, containers: [{{name: istio-proxy}}]}}\n\
+             status: {{phase: Running, podIP: 10.0.0.{ip}, conditions: [{{type: Ready, status: 'True'}}]}}"
+        )
+    };
+    let text = [
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{{namespace}}}}}\n---\n"),
+        object("Service", "s", &service, "spec: {ports: [{port: 80}]}"),
+        object("Service", "w", "", "spec: {ports: [{port: 15008}]}"),
+        object("Pod", "p", &pod, &spec(1)),
+        object("Pod", "g", "gateway.networking.k8s.io/gateway-name: w", &spec(2)),
+    ];
+    let objects = parse(&[(FileName::new("f.yaml"), text.concat().as_str())]).unwrap();
+    let mut compiler = Compiler::new(settings());
+    objects.into_objects().for_each(|object| compiler.set(object));
+    compiler
+}
+
+/// `w`, or `w@b` for that of another namespace, by what it says after its class.
+fn facts(text: &str) -> GatewayFacts {
+    let mut words = text.split(' ');
+    GatewayFacts {
+        role: GatewayRole::of_class(words.next().unwrap_or_default()),
+        waypoint_for: words.next().map(|word| word.parse().unwrap()).unwrap_or_default(),
+        namespaces: match words.next() {
+            Some("all") => AllowedNamespaces::All,
+            Some(one) => AllowedNamespaces::These(BTreeSet::from([one.parse().unwrap()])),
+            None => AllowedNamespaces::Same,
+        },
+        inbound: InboundBinding::Hbone,
+    }
+}
+
+/// What the service, the pod, and the waypoint's own service and pod are bound to.
+fn bound(mesh: &Mesh) -> [String; 4] {
+    let text = |one: &Option<WaypointAddress>| one.as_ref().map_or("-".to_owned(), ToString::to_string);
+    let service = |name: &str| {
+        let of = mesh.services.iter().find(|one| &*one.short_name == name).unwrap();
+        text(&of.waypoint)
+    };
+    let pod = |name: &str| text(&mesh.workloads.iter().find(|one| &*one.name == name).unwrap().waypoint);
+    [service("s"), pod("p"), service("w"), pod("g")]
+}
+
+const W: &str = "a/w.a.svc.cluster.local";
+const V: &str = "a/v.a.svc.cluster.local";
+const FAR: &str = "b/w.b.svc.cluster.local";
+const CLASS: &str = "istio-waypoint";
+
+#[test]
+fn the_narrowest_label_binds_to_what_the_gateway_serves() {
+    for (said, gateway, want) in [
+        (["", "", ""], Some(CLASS), ["-", "-"]),
+        (["w", "", ""], Some(CLASS), [W, "-"]),
+        (["w", "", ""], Some("weir-waypoint all"), [W, W]),
+        (["w", "", ""], Some("istio-waypoint workload"), ["-", W]),
+        (["w", "", ""], Some("istio-waypoint none"), ["-", "-"]),
+        (["", "w", "w"], Some("istio-waypoint none"), ["-", "-"]),
+        (["", "w", "w"], Some(CLASS), [W, "-"]),
+        (["", "w", "w"], Some("istio-waypoint workload"), ["-", W]),
+        // The service's and the pod's own word comes before the namespace's, and `none` is a word.
+        (["w", "none", "none"], Some("istio-waypoint all"), ["-", "-"]),
+        (["w", "none", ""], Some("istio-waypoint all"), ["-", W]),
+        (["w", "", "none"], Some("istio-waypoint all"), [W, "-"]),
+        (["none", "w", "w"], Some("istio-waypoint all"), [W, W]),
+        (["v", "w", "w"], Some("istio-waypoint all"), [W, W]),
+        (["w", "v", "v"], Some("istio-waypoint all"), [V, V]),
+        // Without a Gateway, or with one that is none, a label binds all the same. Whether pods are meant by a namespace nobody knows then.
+        (["w", "", ""], None, [W, "-"]),
+        (["", "w", "w"], None, [W, W]),
+        (["w", "none", "none"], None, ["-", "-"]),
+        (["w", "", ""], Some("istio"), ["a/w.is-no-waypoint.invalid", "-"]),
+        (["", "w", "w"], Some("istio"), ["a/w.is-no-waypoint.invalid", "a/w.is-no-waypoint.invalid"]),
+    ] {
+        let [namespace, service, pod] = said;
+        let mut compiler = compiler(namespace, service, pod);
+        compiler.set_gateway(&"a".parse().unwrap(), "w", gateway.map(facts));
+        // Its own pod and service are bound to nothing, lest it call itself.
+        let own = |text| if said[0] == "v" { text } else { "-" };
+        let others = if gateway.is_some_and(|text| facts(text).role == GatewayRole::Waypoint) { "-" } else { own(V) };
+        assert_eq!(bound(&compiler.mesh()), [want[0], want[1], others, "-"].map(str::to_owned), "{said:?} {gateway:?}");
+        let taken = compiler.take();
+        let services: Vec<_> = taken.services.into_iter().filter_map(|(_, now)| now).collect();
+        assert_eq!(services, compiler.mesh().services);
+    }
+}
+
+#[test]
+fn a_waypoint_elsewhere_says_who_may_name_it() {
+    let refused = "b/w.does-not-allow-this-namespace.invalid";
+    for (gateway, want, outcome) in [
+        (None, [FAR, FAR], "there is no such Gateway: connections are refused"),
+        (Some("istio-waypoint all"), [refused, refused], "the Gateway's allowedRoutes do not name this namespace"),
+        (Some("istio-waypoint all c"), [refused, refused], "the Gateway's allowedRoutes do not name this namespace"),
+        (Some("istio-waypoint all a"), [FAR, FAR], "bound"),
+        (Some("istio-waypoint all all"), [FAR, FAR], "bound"),
+        (Some("istio-waypoint service all"), [FAR, "-"], "bound"),
+        (Some("istio-waypoint workload all"), ["-", FAR], "the Gateway's istio.io/waypoint-for leaves this out"),
+        (Some("istio all all"), ["b/w.is-no-waypoint.invalid"; 2], "the Gateway is of no waypoint's class"),
+    ] {
+        let mut compiler = compiler("", "b/w", "b/w");
+        compiler.set_gateway(&"b".parse().unwrap(), "w", gateway.map(facts));
+        assert_eq!(bound(&compiler.mesh())[..2], want.map(str::to_owned), "{gateway:?}");
+        let [status] = &compiler.bindings()[..] else { panic!("{:?}", compiler.bindings()) };
+        assert!(status.to_string().starts_with(&format!("Service a/s: waypoint b/w: {outcome}")), "{status}");
+    }
+}
+
+#[test]
+fn a_change_of_a_gateway_changes_what_names_it_and_its_own_pods_and_nothing_else() {
+    let changed = |compiler: &mut Compiler| {
+        let delta = compiler.take();
+        let workloads = delta.workloads.iter().map(|(uid, _)| uid.as_str().rsplit('/').next().unwrap().to_owned());
+        let services =
+            delta.services.iter().map(|(name, _)| name.hostname.as_str().split('.').next().unwrap().to_owned());
+        workloads.chain(services).collect::<Vec<_>>().join(" ")
+    };
+    let mut compiler = compiler("w", "", "");
+    let space = "a".parse().unwrap();
+    changed(&mut compiler);
+    for (name, gateway, want) in [
+        ("w", Some(CLASS), "g"),
+        ("w", Some(CLASS), ""),
+        ("v", Some(CLASS), ""),
+        ("w", Some("istio-waypoint all"), "p"),
+        ("w", Some("istio"), "g p s"),
+        ("w", None, "s"),
+        ("w", Some(CLASS), "g"),
+        ("v", None, ""),
+    ] {
+        compiler.set_gateway(&space, name, gateway.map(facts));
+        assert_eq!(changed(&mut compiler), want, "{name} {gateway:?}");
+    }
+}
+
+#[test]
+fn the_pods_of_a_waypoint_take_tunnels_themselves_or_through_their_agent() {
+    let proxy = InboundBinding::Proxy(Port::new(15088).unwrap());
+    for (gateway, inbound, mode, want) in [
+        (None, InboundBinding::Hbone, "", (Enrolment::Sidecar, Tunnel::None, Termination::Agent)),
+        (Some("istio"), proxy, "", (Enrolment::Sidecar, Tunnel::None, Termination::Agent)),
+        (Some(CLASS), InboundBinding::Hbone, "", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
+        (Some(CLASS), InboundBinding::Hbone, "none", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
+        (Some(CLASS), proxy, "", (Enrolment::Enrolled, Tunnel::Hbone, Termination::Proxy(Port::new(15088).unwrap()))),
+        (
+            Some(CLASS),
+            proxy,
+            "none",
+            (Enrolment::OptedOut, Tunnel::None, Termination::Proxy(Port::new(15088).unwrap())),
+        ),
+    ] {
+        let mut compiler = compiler("", "", "");
+        if !mode.is_empty() {
+            let text = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: g, namespace: a, labels: {{istio.io/dataplane-mode: {mode}, \
+                 {GATEWAY}: w}}}}\nspec: {{nodeName: n1, containers: [{{name: istio-proxy}}]}}\n\
+                 status: {{phase: Running, podIP: 10.0.0.2}}\n"
+            );
+            let objects = parse(&[(FileName::new("f.yaml"), text.as_str())]).unwrap();
+            objects.into_objects().for_each(|object| compiler.set(object));
+        }
+        let facts = gateway.map(|text| GatewayFacts { inbound, ..facts(text) });
+        compiler.set_gateway(&"a".parse().unwrap(), "w", facts);
+        let mesh = compiler.mesh();
+        let pod = mesh.workloads.iter().find(|one| &*one.name == "g").unwrap();
+        let local = mesh.local_pods.iter().find(|one| one.uid == pod.uid).unwrap();
+        assert_eq!((local.enrolment, pod.tunnel, pod.termination), want, "{gateway:?} {inbound:?} {mode:?}");
+    }
+}
+
+#[test]
+fn what_a_gateway_says_is_read_or_refused() {
+    assert_eq!("PROXY/15088".parse::<InboundBinding>().unwrap(), InboundBinding::Proxy(Port::new(15088).unwrap()));
+    for bad in ["", "PROXY", "PROXY/", "PROXY/0", "PROXY/65536", "proxy/15088", "HBONE/15008"] {
+        let error = bad.parse::<InboundBinding>().unwrap_err().to_string();
+        assert!(error.contains("expected \"PROXY/\" and a port"), "{error}");
+    }
+    for bad in ["", "Service", "services", "workloads"] {
+        assert!(bad.parse::<WaypointFor>().is_err(), "{bad:?}");
+    }
+    let long = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: s, labels: {{istio.io/use-waypoint: {}}}}}\nspec: {{ports: [{{port: 80}}]}}\n",
+        "w".repeat(80)
+    );
+    let mut compiler = Compiler::new(settings());
+    let objects = parse(&[(FileName::new("f.yaml"), long.as_str())]).unwrap();
+    objects.into_objects().for_each(|object| compiler.set(object));
+    let waypoint = compiler.mesh().services[0].waypoint.clone().unwrap();
+    assert_eq!(waypoint.to_string(), "default/too-long-a-name.invalid");
+}

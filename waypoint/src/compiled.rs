@@ -1,0 +1,62 @@
+//! What a waypoint acts on: the mesh, and what is said about requests, made of one and the same objects.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use weir_compile::{Compiled, Compiler, Settings};
+use weir_manifest::Objects;
+use weir_model::{Hostname, ServiceName, WorkloadUid};
+use weir_serving::Serving;
+use weir_world::World;
+
+/// Labels of a workload, sorted by their keys.
+pub(crate) type Labels = Arc<[(Box<str>, Box<str>)]>;
+
+/// Everything a waypoint acts on. It is swapped whole.
+pub(crate) struct State {
+    pub(crate) world: World,
+    pub(crate) serving: Arc<Serving>,
+    /// Services by what they are called in requests.
+    pub(crate) names: HashMap<Hostname, ServiceName>,
+    pub(crate) labels: HashMap<WorkloadUid, Labels>,
+    /// What authors are to be told, a line each.
+    pub(crate) notes: Vec<String>,
+}
+
+impl State {
+    /// What objects mean.
+    pub(crate) fn of(objects: Objects, settings: &Settings) -> Self {
+        let mut compiler = Compiler::new(settings.clone());
+        for object in objects.into_objects() {
+            compiler.set(object);
+        }
+        compiler.take();
+        let Compiled { serving, findings, statuses } = compiler.routes();
+        let world = compiler.world().clone();
+        let mut notes: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        notes.extend(statuses.iter().flat_map(refused));
+        let labels = compiler.labels().map(|(uid, labels)| (uid, share(&labels))).collect();
+        let names = world.services().map(|service| (service.name.hostname.clone(), service.name.clone())).collect();
+        Self { world, serving: Arc::new(serving), names, labels, notes }
+    }
+
+    /// The labels of a workload, where they are known.
+    pub(crate) fn labels(&self, uid: &WorkloadUid) -> Option<&Labels> {
+        self.labels.get(uid)
+    }
+}
+
+fn share(labels: &BTreeMap<Arc<str>, Arc<str>>) -> Labels {
+    labels.iter().map(|(key, value)| (Box::from(&**key), Box::from(&**value))).collect()
+}
+
+/// What does not hold of a route, a line for each of its parents.
+fn refused(status: &weir_compile::RouteStatus) -> impl Iterator<Item = String> {
+    let bad = status.parents.iter().flat_map(|parent| parent.conditions.iter().filter(|one| !one.holds));
+    bad.map(|condition| {
+        let weir_compile::RouteStatus { kind, namespace, name, .. } = status;
+        format!("{kind} {namespace}/{name}: {:?} {:?}: {}", condition.kind, condition.reason, condition.message)
+    })
+}

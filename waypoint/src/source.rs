@@ -1,0 +1,47 @@
+//! Where the mesh and its configuration come from.
+
+use std::{path::Path, sync::Arc};
+
+use weir_compile::Settings;
+use weir_discovery::{Folder, SourceError, Timing, Update};
+use weir_manifest::Ignored;
+
+use crate::compiled::State;
+
+/// What a change of the source came to.
+pub(crate) enum Change {
+    /// A new state of everything.
+    State(Arc<State>),
+    /// What the source holds is not taken, for these reasons; the last good state stays in force.
+    Rejected(Vec<String>),
+}
+
+/// A folder of manifests, followed.
+pub(crate) struct Source(Folder<Arc<State>>);
+
+impl Source {
+    /// Reads the folder and begins to watch it. Blocks while it reads.
+    ///
+    /// # Errors
+    /// Everything that keeps the folder's contents from being taken.
+    pub(crate) fn open(folder: &Path, settings: Settings) -> Result<(Arc<State>, Self), Vec<SourceError>> {
+        let make = move |objects| Arc::new(State::of(objects, &settings));
+        let (state, folder) = Folder::open_as(folder, Timing::default(), make)?;
+        Ok((state, Self(folder)))
+    }
+
+    /// The next change. May be cancelled at any point without losing one.
+    pub(crate) async fn next(&mut self) -> Change {
+        match self.0.next().await {
+            Update::World(state) => Change::State(state),
+            Update::Rejected(errors) => {
+                Change::Rejected(errors.iter().map(|error| weir_identity::causes(error)).collect())
+            }
+        }
+    }
+
+    /// What it holds that has no effect here.
+    pub(crate) fn ignored(&self) -> &[Ignored] {
+        self.0.ignored()
+    }
+}
