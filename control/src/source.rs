@@ -162,7 +162,8 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
         let mut taken = 0;
         while let Some(event) = next {
             match event {
-                Event::Set(object) => {
+                Event::Set { object, document } => {
+                    mesh.documents.set(&object, document);
                     let key = object.key();
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);

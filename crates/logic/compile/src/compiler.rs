@@ -9,14 +9,15 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
-    WaypointLabels,
+    ConfigKind, ConfigSpec, EndpointSliceObject, Labels, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    PolicyObject, ServiceObject,
 };
 use weir_model::{Namespace, PolicyName, ServiceName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
+    gateway::GatewayFacts,
     policy::{self, Declared},
     routes, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
@@ -95,13 +96,18 @@ impl Compiler {
     pub fn set(&mut self, object: Object) {
         self.allow(&object.key());
         match object {
-            Object::Namespace(one) => self.set_namespace(&one.name, one.mode, one.waypoint),
+            Object::Namespace(one) => self.set_namespace(&one.name, Some(&one)),
             Object::Node(one) => self.set_node(&one),
             Object::Pod(one) => self.set_pod(one),
             Object::Service(one) => self.set_service(one),
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
-            Object::Config(one) => self.set_config(one),
+            Object::Config(one) => {
+                if let ConfigSpec::Gateway(spec) = &one.spec {
+                    self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
+                }
+                self.set_config(one);
+            }
         }
     }
 
@@ -112,7 +118,7 @@ impl Compiler {
         match (&*object.kind, key) {
             ("Namespace", _) => {
                 if let Ok(name) = object.name.parse() {
-                    self.set_namespace(&name, None, WaypointLabels::default());
+                    self.set_namespace(&name, None);
                 }
             }
             ("Node", _) => {
@@ -124,7 +130,12 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
-            (_, Some(_)) if self.configs.remove(object) => self.renew_entry(object),
+            (kind, Some(key)) if self.configs.remove(object) => {
+                if kind == ConfigKind::Gateway.name() {
+                    self.set_gateway(&key.namespace, &key.name, None);
+                }
+                self.renew_entry(object);
+            }
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -249,8 +260,8 @@ impl Compiler {
 }
 
 impl Compiler {
-    fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
+    fn set_namespace(&mut self, name: &Namespace, now: Option<&NamespaceObject>) {
+        let (pods, services) = self.index.replace_namespace(name, now);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
         let entries = self.index.entries_of(name);

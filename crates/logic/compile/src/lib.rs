@@ -18,10 +18,7 @@ mod workload;
 
 pub use compile::{compile, compile_with_status};
 pub use compiler::Compiler;
-pub use gateway::{
-    AllowedNamespaces, BindingOutcome, BindingStatus, GatewayError, GatewayFacts, GatewayRole, InboundBinding,
-    WaypointFor,
-};
+pub use gateway::{BindingOutcome, BindingStatus};
 pub use policy::status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus};
 pub use routes::{
     Compiled, Configs, Finding, FindingReason, Ground, HostRoutes, ParentStatus, RouteCondition, RouteConditionKind,

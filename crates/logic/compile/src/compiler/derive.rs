@@ -104,7 +104,7 @@ impl Index {
             policies.insert(at, required.name.clone());
         }
         let locality = node.and_then(|node| node.locality.clone()).unwrap_or_default();
-        let bond = self.gateways.of_workload(key, &pod.traits, &space.waypoint);
+        let bond = self.gateways.of_workload(key, &pod.traits, space.around());
         let waypoint = bond.and_then(|bond| bond.address(settings));
         let around = Surroundings { mode: space.mode, locality, services: memberships, policies, gateway, waypoint };
         Some((workload::workload(settings, key, pod, around), required))
@@ -186,7 +186,7 @@ impl Index {
     pub(super) fn service(&self, settings: &Settings, key: &Key) -> Option<Service> {
         let space = self.space(&key.namespace)?;
         let object = space.services.get(&key.name)?;
-        let bond = self.gateways.of_service(object, &space.waypoint);
+        let bond = self.gateways.of_service(object, space.around());
         Some(service::service(settings, object, bond.and_then(|bond| bond.address(settings))))
     }
 }

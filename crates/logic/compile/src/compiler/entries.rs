@@ -6,15 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use weir_manifest::{ConfigKind, ConfigObject, ObjectKey, ServiceEntrySpec, WaypointLabels};
+use weir_manifest::{ConfigKind, ConfigObject, Labels, ObjectKey, ServiceEntrySpec, WaypointLabels};
 use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload};
 
 use super::{
     Compiler, Marked,
-    index::{Index, Map},
+    index::{Index, Map, Space},
 };
 use crate::{
     Settings,
+    gateway::Around,
     labels::Selectors,
     service,
     service_entry::{self, Allotted},
@@ -139,8 +140,9 @@ impl Index {
 
     /// The waypoint that the hosts of an entry are reached through.
     fn entry_waypoint(&self, settings: &Settings, key: &Key, spec: &ServiceEntrySpec) -> Option<WaypointAddress> {
-        let silent = WaypointLabels::default();
-        let space = self.space(&key.namespace).map_or(&silent, |space| &space.waypoint);
+        let (waypoint, labels) = (WaypointLabels::default(), Labels::new());
+        let silent = Around { waypoint: &waypoint, labels: &labels };
+        let space = self.space(&key.namespace).map_or(silent, Space::around);
         self.gateways.of_entry(&spec.waypoint, space, &key.namespace)?.address(settings)
     }
 

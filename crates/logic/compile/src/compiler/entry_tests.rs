@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_manifest::{
     ConfigKind, ConfigObject, ConfigSpec, EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Labels,
-    ServiceEntrySpec,
+    ServiceEntrySpec, WaypointLabels,
 };
 use weir_model::{Locality, Port};
 

@@ -7,13 +7,13 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use weir_manifest::{DataplaneMode, ServiceObject, WaypointLabels};
+use weir_manifest::{DataplaneMode, Labels, NamespaceObject, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
 use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
-    gateway::Gateways,
+    gateway::{Around, Gateways},
     labels::{Labelled, Selectors},
     policy::{Declared, Rank},
     trimmed::{Endpoint, Key, Pod, Slice},
@@ -45,6 +45,7 @@ pub(super) struct Index {
 pub(super) struct Space {
     pub(super) mode: Option<DataplaneMode>,
     pub(super) waypoint: WaypointLabels,
+    pub(super) labels: Labels,
     pub(super) pods: Map<Arc<str>, Pod>,
     pub(super) labelled: Labelled,
     pub(super) services: Map<Arc<str>, Arc<ServiceObject>>,
@@ -73,9 +74,15 @@ pub(super) struct At {
 }
 
 impl Space {
+    /// What it says about what is in it.
+    pub(super) fn around(&self) -> Around<'_> {
+        Around { waypoint: &self.waypoint, labels: &self.labels }
+    }
+
     fn is_empty(&self) -> bool {
-        let Self { mode, waypoint, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } = self;
-        let silent = mode.is_none() && *waypoint == WaypointLabels::default();
+        let Self { mode, waypoint, labels, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } =
+            self;
+        let silent = mode.is_none() && *waypoint == WaypointLabels::default() && labels.is_empty();
         silent && pods.is_empty() && services.is_empty() && slices.is_empty() && named.is_empty()
     }
 }
@@ -186,14 +193,14 @@ impl Index {
     pub(super) fn replace_namespace(
         &mut self,
         name: &Namespace,
-        mode: Option<DataplaneMode>,
-        waypoint: WaypointLabels,
+        now: Option<&NamespaceObject>,
     ) -> (Vec<Key>, Vec<Key>) {
+        let (mode, waypoint) = now.map(|now| (now.mode, now.waypoint.clone())).unwrap_or_default();
+        let labels = now.map(|now| now.labels.clone()).unwrap_or_default();
         let space = self.space_mut(name);
-        let bound = space.waypoint != waypoint;
+        let bound = space.waypoint != waypoint || space.labels != labels;
         let changed = space.mode != mode || bound;
-        space.mode = mode;
-        space.waypoint = waypoint;
+        (space.mode, space.waypoint, space.labels) = (mode, waypoint, labels);
         let key = |object: &Arc<str>| Key { namespace: name.clone(), name: object.clone() };
         let pods = if changed { space.pods.keys().map(key).collect() } else { Vec::new() };
         let services = if bound { space.services.keys().map(key).collect() } else { Vec::new() };

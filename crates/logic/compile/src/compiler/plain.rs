@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weir_manifest::{
     Backing, ConfigObject, Labels, NamespaceObject, Object, PeerAuthenticationSpec, PodObject, PolicySpec,
-    PolicyTarget, ServiceEntrySpec, ServiceObject, SliceEndpoint,
+    PolicyTarget, ServiceEntrySpec, ServiceObject, SliceEndpoint, WaypointLabels,
 };
 use weir_model::{
     Enrolment, Health, HealthPolicy, NetworkMode, Policy, Service, ServiceName, WaypointAddress, Workload, WorkloadUid,
@@ -12,7 +12,7 @@ use weir_model::{
 
 use super::*;
 use crate::{
-    gateway::Gateways,
+    gateway::{Around, Gateways},
     policy::{
         mtls,
         waypoint::{self, Bonds},
@@ -24,6 +24,7 @@ use crate::{
 /// The objects, by what they are.
 pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, settings: &Settings) -> Mesh {
     let mut mesh = Mesh::default();
+    let nothing = (WaypointLabels::default(), Labels::new());
     let mut sharing = Sharing::default();
     let pods: Vec<&PodObject> = all(objects, |one| if let Object::Pod(pod) = one { Some(pod) } else { None });
     let mut workloads = BTreeMap::new();
@@ -48,8 +49,7 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, s
         }
         policies.sort();
         let locality = locality.into_iter().next().unwrap_or_default();
-        let space = namespace.map(|one| one.waypoint.clone()).unwrap_or_default();
-        let bond = gateways.of_workload(&key, &trimmed.traits, &space);
+        let bond = gateways.of_workload(&key, &trimmed.traits, around(namespace, &nothing));
         let waypoint = bond.and_then(|bond| bond.address(settings));
         let around = Surroundings { mode, locality, services: Vec::new(), policies, gateway, waypoint };
         if pod.node == settings.node && pod.node.is_some() {
@@ -59,8 +59,7 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, s
     }
     for object in objects.values() {
         if let Object::Service(service) = object {
-            let space = space_of(objects, &service.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
-            let bond = gateways.of_service(service, &space);
+            let bond = gateways.of_service(service, around(space_of(objects, &service.namespace), &nothing));
             mesh.services.push(service::service(settings, service, bond.and_then(|bond| bond.address(settings))));
             place(objects, settings, &pods, service, &mut workloads);
         }
@@ -98,6 +97,11 @@ fn selector(policy: &PolicyObject) -> Option<&Labels> {
 
 fn namespace_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, pod: &PodObject) -> Option<&'o NamespaceObject> {
     space_of(objects, &pod.namespace)
+}
+
+fn around<'o>(space: Option<&'o NamespaceObject>, nothing: &'o (WaypointLabels, Labels)) -> Around<'o> {
+    let (waypoint, labels) = space.map_or((&nothing.0, &nothing.1), |one| (&one.waypoint, &one.labels));
+    Around { waypoint, labels }
 }
 
 fn space_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, name: &Namespace) -> Option<&'o NamespaceObject> {
@@ -297,8 +301,9 @@ fn waypoint_of(
     object: &ConfigObject,
     spec: &ServiceEntrySpec,
 ) -> Option<WaypointAddress> {
-    let space = space_of(objects, &object.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
-    gateways.of_entry(&spec.waypoint, &space, &object.namespace)?.address(settings)
+    let nothing = (WaypointLabels::default(), Labels::new());
+    let space = around(space_of(objects, &object.namespace), &nothing);
+    gateways.of_entry(&spec.waypoint, space, &object.namespace)?.address(settings)
 }
 
 fn place_entry(

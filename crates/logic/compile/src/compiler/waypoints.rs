@@ -16,7 +16,7 @@ use crate::{
 
 impl Compiler {
     /// The Gateway is there, or says so now; or it is gone.
-    pub fn set_gateway(&mut self, namespace: &Namespace, name: &str, facts: Option<GatewayFacts>) {
+    pub(crate) fn set_gateway(&mut self, namespace: &Namespace, name: &str, facts: Option<GatewayFacts>) {
         let key = Key { namespace: namespace.clone(), name: name.into() };
         if self.index.gateways.replace(&key, facts) {
             let (pods, services) = self.index.concerned(&key);
@@ -38,7 +38,7 @@ impl Compiler {
 
 impl Index {
     fn binding(&self, space: &Space, service: &Arc<ServiceObject>) -> Option<BindingStatus> {
-        let bond = self.gateways.of_service(service, &space.waypoint)?;
+        let bond = self.gateways.of_service(service, space.around())?;
         Some(BindingStatus {
             namespace: service.namespace.clone(),
             name: service.name.clone(),
