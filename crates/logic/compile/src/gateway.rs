@@ -145,14 +145,6 @@ impl Gateways {
         self.0.get(key).map(|facts| facts.role)
     }
 
-    /// What a ServiceEntry is bound to.
-    pub(crate) fn of_entry(&self, entry: &Key, own: &WaypointLabels, space: Around<'_>) -> Option<Bond> {
-        let (gateway, _) = named(own, space.waypoint, &entry.namespace)?;
-        let outcome =
-            self.outcome(&gateway, (&entry.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
-        Some(Bond { gateway, outcome })
-    }
-
     /// What a service is bound to. A waypoint's own service is bound to none.
     pub(crate) fn of_service(&self, service: &ServiceObject, space: Around<'_>) -> Option<Bond> {
         let (gateway, _) = named(&service.waypoint, space.waypoint, &service.namespace)?;
@@ -163,6 +155,13 @@ impl Gateways {
         }
         let outcome =
             self.outcome(&gateway, (&service.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
+    }
+
+    /// What the hosts of a ServiceEntry are bound to.
+    pub(crate) fn of_entry(&self, own: &WaypointLabels, space: Around<'_>, home: &Namespace) -> Option<Bond> {
+        let (gateway, _) = named(own, space.waypoint, home)?;
+        let outcome = self.outcome(&gateway, (home, space.labels), [WaypointFor::Service, WaypointFor::All]);
         Some(Bond { gateway, outcome })
     }
 

@@ -7,6 +7,7 @@ mod destination_rule;
 mod finding;
 mod gateway_route;
 mod ground;
+mod service_entry;
 mod virtual_service;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -67,6 +68,7 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let services = virtual_service::compile(&ground, configs, &destinations);
     let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
+    findings.extend(service_entry::findings(&ground, configs));
     findings.extend(services.findings);
     findings.extend(gateway.findings);
     let (telemetries, of_telemetry) = Telemetries::new(settings, configs);

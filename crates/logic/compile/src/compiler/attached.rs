@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_authz::http::HttpPolicy;
-use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels, WaypointUse};
+use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels};
 use weir_model::{Namespace, PolicyName};
 
 use super::{Compiler, index::Index};
@@ -94,7 +94,7 @@ impl Index {
                 None => missing(),
             },
             Some(TargetKind::ServiceEntry) => match labels_of(configs, &key) {
-                Some(labels) => bound(&what, self.gateways.of_entry(&key, &labels, space)),
+                Some(labels) => bound(&what, self.gateways.of_entry(labels, space, &key.namespace)),
                 None => missing(),
             },
             Some(TargetKind::Gateway) => match self.role(&key, configs) {
@@ -140,18 +140,19 @@ fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Opti
 }
 
 /// What a ServiceEntry says of its waypoint, if there is such a one.
-fn labels_of(configs: &Configs, key: &Key) -> Option<WaypointLabels> {
+fn labels_of<'c>(configs: &'c Configs, key: &Key) -> Option<&'c WaypointLabels> {
     let mut entries = configs.of(ConfigKind::ServiceEntry);
     let entry = entries.find(|one| one.namespace == key.namespace && one.name == key.name)?;
-    let label = |name: &str| entry.labels.get(name).filter(|text| !text.is_empty());
-    let uses = label("istio.io/use-waypoint").map(|name| match &**name {
-        "none" => WaypointUse::None,
-        _ => {
-            let namespace = label("istio.io/use-waypoint-namespace").and_then(|text| text.parse().ok());
-            WaypointUse::Gateway { namespace, name: name.clone() }
-        }
-    });
-    Some(WaypointLabels { uses, required: false })
+    match &entry.spec {
+        ConfigSpec::ServiceEntry(spec) => Some(&spec.waypoint),
+        ConfigSpec::Gateway(_)
+        | ConfigSpec::VirtualService(_)
+        | ConfigSpec::DestinationRule(_)
+        | ConfigSpec::Telemetry(_)
+        | ConfigSpec::Route(_)
+        | ConfigSpec::ReferenceGrant(_)
+        | ConfigSpec::Rejected(_) => None,
+    }
 }
 
 fn waypoint(Key { namespace, name }: Key) -> Enforcer {
