@@ -368,7 +368,7 @@ pub(super) fn compiler(objects: impl IntoIterator<Item = Object>) -> Compiler {
 
 /// The names of the workloads that changed, `-` before those that are gone.
 pub(super) fn changed(compiler: &mut Compiler) -> Vec<String> {
-    let name = |uid: &weir_model::WorkloadUid| uid.as_str().rsplit('/').next().unwrap().to_owned();
+    let name = |uid: &WorkloadUid| uid.as_str().rsplit('/').next().unwrap().to_owned();
     let line = |(uid, now): &(_, Option<Workload>)| format!("{}{}", if now.is_some() { "" } else { "-" }, name(uid));
     compiler.take().workloads.iter().map(line).collect()
 }
