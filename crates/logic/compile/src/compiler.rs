@@ -12,28 +12,31 @@ use weir_manifest::{
     ConfigKind, ConfigSpec, EndpointSliceObject, Labels, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
     PolicyObject, ServiceObject,
 };
-use weir_model::{Namespace, PolicyName, WorkloadUid};
+use weir_model::{Namespace, PolicyName, ServiceName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
     gateway::GatewayFacts,
     policy::{self, Declared},
-    routes,
+    routes, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
 
 mod attached;
 mod derive;
+mod entries;
 mod index;
 #[cfg(test)]
 mod plain;
 mod policies;
 mod required;
+mod serving;
 mod statuses;
 mod waypoints;
 
+use entries::Spot;
 use index::Index;
 use required::Required;
 
@@ -66,6 +69,10 @@ struct Marked {
     /// Endpoints that are or were no pods: by slice and first address.
     endpoints: HashSet<(Key, IpAddr), RandomState>,
     services: HashSet<Key, RandomState>,
+    /// Names that ServiceEntries give.
+    hosts: BTreeSet<ServiceName>,
+    /// Endpoints that are or were written in them.
+    spots: BTreeSet<Spot>,
     policies: BTreeSet<PolicyName>,
     /// Objects that are policies, by their names, whose status may not be any more what it was.
     statuses: BTreeSet<PolicyName>,
@@ -102,7 +109,7 @@ impl Compiler {
                 if let ConfigSpec::Gateway(spec) = &one.spec {
                     self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
                 }
-                self.configs.set(one);
+                self.set_config(one);
             }
         }
     }
@@ -131,6 +138,7 @@ impl Compiler {
                 if kind == ConfigKind::Gateway.name() {
                     self.set_gateway(&key.namespace, &key.name, None);
                 }
+                self.renew_entry(object);
             }
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
@@ -178,6 +186,7 @@ impl Compiler {
         let statuses = mem::take(&mut self.marked.statuses);
         let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
         let mut delta = Delta::default();
+        let mut services = self.take_entries(&mut marked);
         for key in marked.pods {
             let uid = workload::uid(&self.settings, &key);
             let made = self.index.pod_workload(&self.settings, &key);
@@ -192,13 +201,24 @@ impl Compiler {
             let uid = workload::endpoint_uid(&self.settings, &slice, ip);
             delta.workloads.push((uid, self.index.endpoint_workload(&self.settings, &slice, ip)));
         }
+        for spot in &marked.spots {
+            let (entry, ip, before) = spot;
+            let uid = service_entry::endpoint_uid(&self.settings, entry, *ip, *before);
+            delta.workloads.push((uid, self.index.entry_workload(&self.settings, spot)));
+        }
         for key in marked.services {
+            let name = self.service_name(&key);
             let mut now = self.index.service(&self.settings, &key);
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
                 now.unsupported = Some(why);
             }
-            delta.services.push((self.service_name(&key), now));
+            match now {
+                Some(now) => services.insert(name, Some(now)),
+                // A ServiceEntry may have the name.
+                None => services.insert(name.clone(), self.index.entry_service(&self.settings, &name)),
+            };
         }
+        delta.services.extend(services);
         for name in marked.policies {
             let now = self.index.policy(&name).or_else(|| self.required.policy(&name).cloned());
             delta.policies.push((name, now));
@@ -227,7 +247,7 @@ impl Compiler {
         self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
     }
 
-    /// What is served of the mesh as it was last taken.
+    /// Routes and destinations in the mesh as it was last taken, whoever serves them: nothing stands before their requests.
     pub fn routes(&self) -> Compiled {
         routes(&self.settings, &self.taken, &self.configs)
     }
@@ -249,6 +269,8 @@ impl Compiler {
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
         self.mark_attached(Some(name));
+        let entries = self.index.entries_of(name);
+        self.mark_entries(&entries);
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -304,6 +326,7 @@ impl Compiler {
     }
 
     fn mark_address(&mut self, ip: IpAddr) {
+        self.marked.spots.extend(self.index.spots_at(ip));
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -313,6 +336,10 @@ impl Compiler {
     fn replace_service(&mut self, key: &Key, now: Option<Arc<ServiceObject>>) {
         self.marked.services.insert(key.clone());
         let before = self.index.service_object(key).cloned();
+        if before.is_some() != now.is_some() {
+            let shadowed = self.index.shadowed(&self.service_name(key));
+            self.mark_entries(&shadowed);
+        }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
                 one.selector == other.selector
@@ -392,7 +419,7 @@ impl Compiler {
         self.marked.statuses.extend(self.index.rivals(object).into_iter().map(|rank| rank.name));
     }
 
-    fn service_name(&self, key: &Key) -> weir_model::ServiceName {
+    fn service_name(&self, key: &Key) -> ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
 }
@@ -419,6 +446,10 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
 #[cfg(test)]
 #[path = "compiler/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "compiler/entry_tests.rs"]
+mod entry_tests;
 
 #[cfg(test)]
 #[path = "compiler/policy_tests.rs"]

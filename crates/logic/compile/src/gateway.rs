@@ -145,14 +145,6 @@ impl Gateways {
         self.0.get(key).map(|facts| facts.role)
     }
 
-    /// What a ServiceEntry is bound to.
-    pub(crate) fn of_entry(&self, entry: &Key, own: &WaypointLabels, space: Around<'_>) -> Option<Bond> {
-        let (gateway, _) = named(own, space.waypoint, &entry.namespace)?;
-        let outcome =
-            self.outcome(&gateway, (&entry.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
-        Some(Bond { gateway, outcome })
-    }
-
     /// What a service is bound to. A waypoint's own service is bound to none.
     pub(crate) fn of_service(&self, service: &ServiceObject, space: Around<'_>) -> Option<Bond> {
         let (gateway, _) = named(&service.waypoint, space.waypoint, &service.namespace)?;
@@ -163,6 +155,13 @@ impl Gateways {
         }
         let outcome =
             self.outcome(&gateway, (&service.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
+    }
+
+    /// What the hosts of a ServiceEntry are bound to.
+    pub(crate) fn of_entry(&self, own: &WaypointLabels, space: Around<'_>, home: &Namespace) -> Option<Bond> {
+        let (gateway, _) = named(own, space.waypoint, home)?;
+        let outcome = self.outcome(&gateway, (home, space.labels), [WaypointFor::Service, WaypointFor::All]);
         Some(Bond { gateway, outcome })
     }
 
@@ -234,15 +233,17 @@ impl fmt::Display for BindingStatus {
 
 impl From<&GatewaySpec> for GatewayFacts {
     fn from(spec: &GatewaySpec) -> Self {
-        let hbone = spec.listeners.iter().find(|listener| &*listener.protocol == "HBONE");
-        let listener = hbone.or(spec.listeners.first());
+        let speaks = |protocol: &str| spec.listeners.iter().find(|listener| &*listener.protocol == protocol);
+        let handed = speaks("istio.io/PROXY");
+        let listener = speaks("HBONE").or(handed).or(spec.listeners.first());
         Self {
             role: GatewayRole::of_class(&spec.class),
             waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
             proxy: match spec.inbound_binding {
                 Some(InboundBinding::Proxy(port)) => Some(port),
                 // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
-                Some(InboundBinding::None) | None => None,
+                Some(InboundBinding::None) => None,
+                None => handed.map(|listener| listener.port),
             },
             namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
         }

@@ -12,6 +12,7 @@ mod labels;
 mod policy;
 mod routes;
 mod service;
+mod service_entry;
 mod settings;
 mod telemetry;
 mod trimmed;

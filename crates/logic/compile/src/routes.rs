@@ -7,6 +7,7 @@ mod destination_rule;
 mod finding;
 mod gateway_route;
 mod ground;
+mod service_entry;
 mod virtual_service;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -68,6 +69,7 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
     findings.extend(virtual_service::beaten(configs, &services, &gateway));
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
+    findings.extend(service_entry::findings(&ground, configs));
     findings.extend(services.findings);
     findings.extend(gateway.findings);
     let (telemetries, of_telemetry) = Telemetries::new(settings, configs);
@@ -105,6 +107,7 @@ fn assemble(
             http: Arc::new(http),
             tcp: Arc::new(tcp),
             destinations: destinations.unwrap_or_else(|| Destinations::none().clone()),
+            guard: Arc::default(),
             refused,
         };
         serving.hosts.insert(name.clone(), Arc::new(host));

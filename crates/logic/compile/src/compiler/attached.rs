@@ -1,9 +1,9 @@
 //! Policies with targetRefs among the objects: which of them cover what a waypoint serves, and who enforces them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_authz::http::HttpPolicy;
-use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels, WaypointUse};
+use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels};
 use weir_model::{Namespace, PolicyName};
 
 use super::{Compiler, index::Index};
@@ -36,6 +36,25 @@ impl Compiler {
             AtWaypoint::Tokens(tokens) => Some(tokens.clone()),
         };
         self.over(served, gateway).filter_map(tokens).collect()
+    }
+
+    /// What policies are attached to by name.
+    pub(super) fn targets(&self) -> BTreeSet<Served> {
+        let declared = self.index.attached.iter().filter_map(|name| Some((name, self.index.policies.get(name)?)));
+        let of = |(name, declared): (&PolicyName, &Declared)| -> Vec<Served> {
+            let namespace = || name.namespace.clone();
+            let targets = declared.attached.iter().flat_map(|attached| &attached.to);
+            targets
+                .filter_map(|target| match TargetKind::of(target)? {
+                    TargetKind::Service => Some(Served::Service { namespace: namespace(), name: target.name.clone() }),
+                    TargetKind::ServiceEntry => {
+                        Some(Served::ServiceEntry { namespace: namespace(), name: target.name.clone() })
+                    }
+                    TargetKind::Gateway | TargetKind::GatewayClass => None,
+                })
+                .collect()
+        };
+        declared.flat_map(of).collect()
     }
 
     fn over(&self, served: &Served, gateway: &WaypointName) -> impl Iterator<Item = &AtWaypoint> {
@@ -94,7 +113,7 @@ impl Index {
                 None => missing(),
             },
             Some(TargetKind::ServiceEntry) => match labels_of(configs, &key) {
-                Some(labels) => bound(&what, self.gateways.of_entry(&key, &labels, space)),
+                Some(labels) => bound(&what, self.gateways.of_entry(labels, space, &key.namespace)),
                 None => missing(),
             },
             Some(TargetKind::Gateway) => match self.role(&key, configs) {
@@ -125,7 +144,7 @@ impl Index {
 }
 
 /// The class of a Gateway, if there is one.
-fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Option<&'c str> {
+pub(super) fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Option<&'c str> {
     configs.of(ConfigKind::Gateway).find_map(|object| match &object.spec {
         ConfigSpec::Gateway(spec) if object.namespace == *namespace && *object.name == *name => Some(&*spec.class),
         ConfigSpec::Gateway(_)
@@ -140,18 +159,19 @@ fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Opti
 }
 
 /// What a ServiceEntry says of its waypoint, if there is such a one.
-fn labels_of(configs: &Configs, key: &Key) -> Option<WaypointLabels> {
+fn labels_of<'c>(configs: &'c Configs, key: &Key) -> Option<&'c WaypointLabels> {
     let mut entries = configs.of(ConfigKind::ServiceEntry);
     let entry = entries.find(|one| one.namespace == key.namespace && one.name == key.name)?;
-    let label = |name: &str| entry.labels.get(name).filter(|text| !text.is_empty());
-    let uses = label("istio.io/use-waypoint").map(|name| match &**name {
-        "none" => WaypointUse::None,
-        _ => {
-            let namespace = label("istio.io/use-waypoint-namespace").and_then(|text| text.parse().ok());
-            WaypointUse::Gateway { namespace, name: name.clone() }
-        }
-    });
-    Some(WaypointLabels { uses, required: false })
+    match &entry.spec {
+        ConfigSpec::ServiceEntry(spec) => Some(&spec.waypoint),
+        ConfigSpec::Gateway(_)
+        | ConfigSpec::VirtualService(_)
+        | ConfigSpec::DestinationRule(_)
+        | ConfigSpec::Telemetry(_)
+        | ConfigSpec::Route(_)
+        | ConfigSpec::ReferenceGrant(_)
+        | ConfigSpec::Rejected(_) => None,
+    }
 }
 
 fn waypoint(Key { namespace, name }: Key) -> Enforcer {

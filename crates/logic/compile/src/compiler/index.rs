@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use weir_manifest::{DataplaneMode, Labels, NamespaceObject, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
-use super::policies::Level;
+use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
     gateway::{Around, Gateways},
@@ -39,6 +39,7 @@ pub(super) struct Index {
     pub(super) covering: Map<Option<Namespace>, Selectors<PolicyName>>,
     /// Those that say who must prove who they are, the first that which counts.
     pub(super) levels: Map<Level, BTreeSet<Rank>>,
+    pub(super) entries: Entries,
 }
 
 /// A namespace.
@@ -122,9 +123,10 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels } = self;
+        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels, entries } = self;
         let objects = spaces.is_empty() && nodes.is_empty() && gateways.is_empty() && at.is_empty();
-        objects && policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty()
+        let policies = policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty();
+        objects && policies && entries.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {

@@ -23,6 +23,8 @@ impl Compiler {
             self.marked.pods.extend(pods);
             self.marked.services.extend(services);
             self.mark_attached(None);
+            let entries = self.index.entries_naming(&key);
+            self.mark_entries(&entries);
         }
     }
 

@@ -19,7 +19,9 @@ mod status;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, GatewayRouteSpec, GatewayScope, ParentRef};
+use weir_manifest::{
+    ConfigKind, ConfigObject, ConfigSpec, GatewayRouteSpec, GatewayScope, ParentRef, ServiceEntrySpec,
+};
 use weir_model::{Hostname, Namespace, Port, Service};
 use weir_route::{Audience, ObjectKind, RouteObject, Rule, TcpKind, TcpObject, TcpRule};
 
@@ -49,8 +51,19 @@ pub(super) struct OfGateway {
 pub(super) fn compile(ground: &Ground<'_>, configs: &Configs) -> OfGateway {
     let grants = Grants::new(configs);
     let gateways = Gateways::new(ground, configs);
+    let entries = configs.of(ConfigKind::ServiceEntry).filter_map(|object| match &object.spec {
+        ConfigSpec::ServiceEntry(spec) => Some(((&object.namespace, &*object.name), &**spec)),
+        ConfigSpec::VirtualService(_)
+        | ConfigSpec::DestinationRule(_)
+        | ConfigSpec::Telemetry(_)
+        | ConfigSpec::Gateway(_)
+        | ConfigSpec::Route(_)
+        | ConfigSpec::ReferenceGrant(_)
+        | ConfigSpec::Rejected(_) => None,
+    });
+    let entries = entries.collect();
     let mut compiling =
-        Compiling { ground, grants: &grants, gateways, routes: Routes::default(), taken: BTreeMap::new() };
+        Compiling { ground, entries, grants: &grants, gateways, routes: Routes::default(), taken: BTreeMap::new() };
     let kinds = [ConfigKind::HttpRoute, ConfigKind::GrpcRoute, ConfigKind::TcpRoute];
     let all = kinds.into_iter().flat_map(|kind| configs.of(kind));
     let mut all: Vec<Route<'_>> = all.filter_map(|object| Route::of(object)).collect();
@@ -97,7 +110,12 @@ enum Parent<'g> {
     /// It does not take the route.
     Refused(RouteReason, String),
     /// It does.
-    Taken { name: String, to: Vec<Attachment<'g>>, is_service: bool },
+    Taken {
+        name: String,
+        to: Vec<Attachment<'g>>,
+        /// What it is, if it is one service.
+        parent: Option<&'g Service>,
+    },
 }
 
 /// A TCPRoute that takes all connections, of one port or of all.
@@ -108,6 +126,7 @@ struct Taken {
 
 struct Compiling<'a> {
     ground: &'a Ground<'a>,
+    entries: BTreeMap<(&'a Namespace, &'a str), &'a ServiceEntrySpec>,
     grants: &'a Grants<'a>,
     gateways: Gateways<'a>,
     routes: Routes,
@@ -126,7 +145,7 @@ impl<'a> Compiling<'a> {
                     drop(self.rules(route, None, None, &mut faults));
                     conditions(Err((reason, why)), &faults, 0)
                 }
-                Parent::Taken { name, to, is_service } => self.attach(route, &name, &to, is_service),
+                Parent::Taken { name, to, parent } => self.attach(route, &name, &to, parent),
             };
             parents.push(ParentStatus { parent: index, conditions });
         }
@@ -143,6 +162,7 @@ impl<'a> Compiling<'a> {
     fn parent(&mut self, route: &Route<'a>, index: usize, to: &'a ParentRef) -> Parent<'a> {
         match (&*to.group, &*to.kind) {
             ("", "Service") => self.service(route, to),
+            ("networking.istio.io", "ServiceEntry") => self.entry(route, to),
             ("gateway.networking.k8s.io", "Gateway") => self.gateway(route, index, to),
             (_, _) => Parent::Foreign,
         }
@@ -154,7 +174,7 @@ impl<'a> Compiling<'a> {
         let host = format!("{}.{namespace}.svc.{}", to.name, self.ground.settings.cluster_domain).parse().ok();
         let service = host.and_then(|host: Hostname| self.ground.service(&host));
         match service.filter(|service| service.name.namespace == *namespace) {
-            Some(service) => self.attached_to(route, service, to),
+            Some(service) => self.attached_to(route, service_name(service), &[service], to),
             None => {
                 let why = format!("there is no Service {namespace}/{}", to.name);
                 Parent::Refused(RouteReason::NoMatchingParent, why)
@@ -162,22 +182,47 @@ impl<'a> Compiling<'a> {
         }
     }
 
-    /// A service as the parent of a route: producer or consumer, by whose namespace it is in.
-    fn attached_to(&mut self, route: &Route<'a>, service: &'a Arc<Service>, to: &ParentRef) -> Parent<'a> {
-        let name = service_name(service);
-        let Ok(port) = port_of(service, to) else {
-            return Parent::Refused(RouteReason::NoMatchingParent, format!("{name} has no such port"));
+    /// All hosts of a ServiceEntry that is seen where the route is. Istio.
+    fn entry(&mut self, route: &Route<'a>, to: &ParentRef) -> Parent<'a> {
+        let home = &route.object.namespace;
+        let namespace = to.namespace.as_ref().unwrap_or(home);
+        let name = format!("ServiceEntry {namespace}/{}", to.name);
+        let found = self.entries.get(&(namespace, &*to.name));
+        let Some(spec) = found.filter(|spec| spec.export_to.reaches(namespace, home)) else {
+            let why = format!("there is no {name}, or it is not exported to {home}");
+            return Parent::Refused(RouteReason::NoMatchingParent, why);
         };
-        let is_own = route.object.namespace == service.name.namespace;
-        let audience = if is_own { Audience::Everyone } else { Audience::OwnNamespace };
-        let to = Attachment { service, port, audience };
-        match self.claim(route, &to) {
-            Some(older) => {
+        let services = spec.hosts.iter().filter_map(|host| self.ground.service(host));
+        let services: Vec<&Arc<Service>> = services.filter(|one| one.name.namespace == *namespace).collect();
+        self.attached_to(route, name, &services, to)
+    }
+
+    /// Services as the parents of a route: producer or consumer, by whose namespace they are in.
+    fn attached_to(
+        &mut self,
+        route: &Route<'a>,
+        name: String,
+        services: &[&'a Arc<Service>],
+        to: &ParentRef,
+    ) -> Parent<'a> {
+        let mut taken = Vec::new();
+        for &service in services {
+            let Ok(port) = port_of(service, to) else { continue };
+            let is_own = route.object.namespace == service.name.namespace;
+            let audience = if is_own { Audience::Everyone } else { Audience::OwnNamespace };
+            let to = Attachment { service, port, audience };
+            if let Some(older) = self.claim(route, &to) {
                 let why = format!("the older TCPRoute {older} takes every connection to {name}");
-                Parent::Refused(RouteReason::Conflicted, why)
+                return Parent::Refused(RouteReason::Conflicted, why);
             }
-            None => Parent::Taken { name, to: vec![to], is_service: true },
+            taken.push(to);
         }
+        let parent = match taken.as_slice() {
+            [] => return Parent::Refused(RouteReason::NoMatchingParent, format!("{name} has no such port")),
+            [only] => Some(&**only.service),
+            _ => None,
+        };
+        Parent::Taken { name, to: taken, parent }
     }
 
     /// The older TCPRoute that takes all that this one is for; none leaves it to this one.
@@ -220,7 +265,7 @@ impl<'a> Compiling<'a> {
                     let why = format!("no service that is bound to {name} has a host name that the route is for");
                     self.tell(route, &field, FindingReason::NoEffect, why);
                 }
-                Parent::Taken { name, to, is_service: false }
+                Parent::Taken { name, to, parent: None }
             }
         }
     }
@@ -231,11 +276,10 @@ impl<'a> Compiling<'a> {
         route: &Route<'a>,
         name: &str,
         to: &[Attachment<'a>],
-        is_service: bool,
+        parent: Option<&Service>,
     ) -> Vec<RouteCondition> {
         let mut faults = Faults::default();
-        let only = to.first().filter(|_| is_service);
-        let rules = self.rules(route, only.map(|one| &**one.service), only.and_then(|one| one.port), &mut faults);
+        let rules = self.rules(route, parent, to.first().and_then(|one| one.port), &mut faults);
         for one in to {
             let hosts = self.routes.hosts.entry(one.service.name.hostname.clone()).or_default();
             match &rules {
