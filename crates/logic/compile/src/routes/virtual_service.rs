@@ -4,8 +4,8 @@
 //! their authors. What is wrong with one rule leaves the others in force.
 //!
 //! **Whom one is for.** One in the namespace of the service, or of the waypoint that this is bound to, is for every client: these are those that
-//! Istio's waypoint looks at. One in any other namespace is for the clients of that namespace alone, as if each of them had a sidecar. Either
-//! must be exported (`exportTo`) to the namespace it is looked at in. `gateways` that do not name `mesh` make it one of gateways, which no
+//! Istio's waypoint looks at, and it must be exported (`exportTo`) to the namespace of the waypoint, or of the service if that has none elsewhere. One
+//! in any other namespace is for the clients of that namespace alone, as if each of them had a sidecar, and must be exported to these. `gateways` that do not name `mesh` make it one of gateways, which no
 //! waypoint asks.
 //!
 //! **Which one counts.** For a service, of those that are for the same clients, the ones with the most specific host: one that is written out before a

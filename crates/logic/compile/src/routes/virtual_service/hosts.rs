@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use weir_manifest::VirtualHost;
-use weir_model::{Hostname, Namespace, Service, WaypointDestination};
+use weir_model::{Hostname, Namespace, Service};
 use weir_route::Audience;
 
 use super::{Declared, Root, told::Told};
-use crate::routes::{FindingReason, Ground};
+use crate::routes::{FindingReason, Ground, destination_rule::viewer};
 
 /// That a VirtualService is for a service.
 #[derive(Debug, Clone, Copy)]
@@ -106,15 +106,10 @@ fn of_mesh(ground: &Ground<'_>, host: &VirtualHost, own: &Namespace) -> Option<S
 
 /// Whose requests to a service it shapes; nobody's if it is not exported to where it is looked at.
 fn audience(one: Declared<'_>, service: &Service) -> Option<Audience> {
-    let own = &one.object.namespace;
-    let of_waypoint = service.waypoint.as_ref().and_then(|waypoint| match &waypoint.destination {
-        WaypointDestination::Service(name) => Some(&name.namespace),
-        WaypointDestination::Address(..) => None,
-    });
-    let mut near = [Some(&service.name.namespace), of_waypoint].into_iter().flatten();
+    let (own, viewer) = (&one.object.namespace, viewer(service));
     let is_seen = |there: &Namespace| one.spec.export_to.reaches(own, there);
-    if near.clone().any(|namespace| namespace == own) {
-        near.any(is_seen).then_some(Audience::Everyone)
+    if *own == service.name.namespace || own == viewer {
+        is_seen(viewer).then_some(Audience::Everyone)
     } else {
         is_seen(own).then_some(Audience::OwnNamespace)
     }

@@ -63,9 +63,9 @@ fn the_namespace_says_whose_requests_are_shaped() {
 
 #[test]
 fn the_namespace_of_the_waypoint_counts_as_that_of_the_service() {
-    let ground = [("infra", true), ("shop", true), ("other", false)];
-    let object = |namespace: &str| {
-        let text = answering("v", namespace, "hosts: [web.shop.svc.cluster.local]", 201);
+    let object = |namespace: &str, export: &str| {
+        let text =
+            answering("v", namespace, &format!("hosts: [web.shop.svc.cluster.local], exportTo: [{export}]"), 201);
         parse(&[(FileName::new("f.yaml"), &text)]).unwrap().configs.remove(0)
     };
     let waypoint = weir_model::WaypointAddress {
@@ -84,13 +84,23 @@ fn the_namespace_of_the_waypoint_counts_as_that_of_the_service() {
         unsupported: None,
     };
     let world = World::new(weir_world::Mesh { services: vec![service], ..weir_world::Mesh::default() });
-    for (namespace, is_everyone) in ground {
+    let (everyone, own) = (Some(Audience::Everyone), Some(Audience::OwnNamespace));
+    for (namespace, export, want) in [
+        ("infra", "'*'", everyone),
+        ("infra", "'.'", everyone),
+        ("shop", "'*'", everyone),
+        ("shop", "infra", everyone),
+        ("shop", "'.'", None),
+        ("other", "'*'", own),
+        ("other", "'.'", own),
+        ("other", "infra", None),
+    ] {
         let mut configs = Configs::default();
-        configs.set(object(namespace));
+        configs.set(object(namespace, export));
         let settings = settings();
         let routes = super::super::compile(&Ground::new(&settings, &world), &configs, &BTreeMap::new());
-        let host = routes.hosts.values().next().unwrap();
-        assert_eq!(host.http[0].audience == Audience::Everyone, is_everyone, "{namespace}");
+        let audience = routes.hosts.values().flat_map(|host| &host.http).map(|object| object.audience).next();
+        assert_eq!(audience, want, "{namespace} {export}");
     }
 }
 
