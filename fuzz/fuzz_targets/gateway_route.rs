@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rand::{SeedableRng, rngs::SmallRng};
-use weir_compile::{Compiled, Compiler, Settings, default_root_namespace, waypoint_facts};
+use weir_compile::{Compiled, Compiler, Settings, default_root_namespace};
 use weir_manifest::{ConfigSpec, FileName, parse};
 use weir_request::{Header, Normalization, Parts, Request};
 use weir_route::{Asker, MESH};
@@ -38,11 +38,6 @@ fn compiled(text: &str) -> Option<(Compiled, usize)> {
     let objects = parse(&[(FileName::new("fuzz.yaml"), &format!("{SERVICES}{text}"))]).ok()?;
     let routes = objects.configs.iter().filter(|config| matches!(config.spec, ConfigSpec::Route(_))).count();
     let mut compiler = Compiler::new(settings());
-    for config in &objects.configs {
-        if let Some(facts) = waypoint_facts(config) {
-            compiler.set_gateway(&config.namespace, &config.name, Some(facts));
-        }
-    }
     objects.into_objects().for_each(|object| compiler.set(object));
     compiler.take();
     Some((compiler.routes(), routes))

@@ -4,6 +4,7 @@
 //! have no effect, or all errors with file, line, object and field; and a policy as text again. It never does I/O, and never
 //! drops a part of a policy: that is read whole, or it says why not.
 
+mod document;
 mod error;
 mod jwks;
 mod kind;
@@ -31,7 +32,14 @@ pub use object::{
     RouteFilters, RouteNamespaces, Scheme, ServiceEntrySpec, ServiceObject, ServicePortObject, SessionCarrier,
     SessionPersistence, Sidecar, SliceEndpoint, SlicePort, Source, SubsetSpec, TargetPort, TargetRef, TcpKeepalive,
     TelemetrySpec, TlsMode, TlsSettings, TokenHeader, TokenRule, TrafficPolicy, TunnelProtocol, TunnelSettings,
-    VirtualServiceSpec, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
+    VirtualAct, VirtualDelegate, VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch,
+    VirtualMirror, VirtualRetries, VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls,
+    VirtualTlsMatch, VirtualUri, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
+};
+// What a Telemetry is made of.
+pub use object::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
 };
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

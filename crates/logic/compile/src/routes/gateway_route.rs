@@ -31,7 +31,6 @@ use gateways::{Found, Gateways, port_of};
 use grants::Grants;
 use rules::{Faults, rule, tcp_rule};
 
-pub use facts::waypoint_facts;
 pub use status::{
     GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus, ListenerStatus, ParentStatus, RouteCondition,
     RouteConditionKind, RouteReason, RouteStatus,

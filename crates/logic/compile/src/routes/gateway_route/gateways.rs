@@ -11,7 +11,7 @@ use super::{
     status::{GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus, ListenerStatus, RouteReason},
 };
 use crate::{
-    GatewayRole,
+    gateway::GatewayRole,
     routes::{Configs, Ground},
 };
 
