@@ -238,9 +238,11 @@ impl Compiler {
         &self.configs
     }
 
-    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    /// The labels of each pod and of each endpoint of a ServiceEntry, in no order: no workload has them, and subsets and `sourceLabels` ask for
+    /// them.
     pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
-        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
+        let pods = self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()));
+        pods.chain(self.index.entry_labels(&self.settings))
     }
 
     /// What is served of the mesh as it was last taken.

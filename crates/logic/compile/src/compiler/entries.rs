@@ -7,7 +7,7 @@ use std::{
 };
 
 use weir_manifest::{ConfigKind, ConfigObject, Labels, ObjectKey, ServiceEntrySpec, WaypointLabels};
-use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload};
+use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload, WorkloadUid};
 
 use super::{
     Compiler, Marked,
@@ -249,6 +249,16 @@ impl Index {
                 .extend(spots.filter_map(|(ip, before)| self.entry_workload(settings, &(key.clone(), ip, before))));
         }
         (services, workloads)
+    }
+
+    /// The labels of the endpoints of entries, whether they are workloads of their own or not.
+    pub(super) fn entry_labels(&self, settings: &Settings) -> impl Iterator<Item = (WorkloadUid, Labels)> {
+        self.entries.specs().flat_map(|(key, _, spec)| {
+            service_entry::spots(spec).into_iter().filter_map(|(ip, before)| {
+                let labels = &service_entry::endpoint(spec, ip, before)?.labels;
+                Some((service_entry::endpoint_uid(settings, key, ip, before), labels.clone()))
+            })
+        })
     }
 
     /// The endpoints of entries that have an address.

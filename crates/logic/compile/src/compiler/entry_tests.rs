@@ -197,6 +197,21 @@ fn pods_that_are_selected_stand_behind_it() {
 }
 
 #[test]
+fn labels_of_endpoints_are_those_of_their_workloads() {
+    let endpoint =
+        |labelled: &str| EntryEndpoint { labels: labels(labelled), ..entry_endpoint("2001:db8::1".parse().unwrap()) };
+    let object = with(entry("a", "x", &["e.example"]), |spec| {
+        spec.endpoints = vec![endpoint("v=1"), endpoint("v=2")];
+    });
+    let compiler = compiler([object, Object::Pod(pod("a", "p", 1, "v=3"))]);
+    let told: BTreeMap<WorkloadUid, Labels> = compiler.labels().collect();
+    let workloads = compiler.mesh().workloads;
+    let found: Vec<_> = workloads.iter().filter_map(|one| told.get(&one.uid).cloned()).collect();
+    assert_eq!(found, [labels("v=3"), labels("v=1"), labels("v=2")]);
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
 fn a_host_that_kubernetes_has_is_kubernetes_wherever_it_is_declared() {
     let host = "s.a.svc.cluster.local";
     let entries = ["a", "b"].map(|space| {
