@@ -24,6 +24,7 @@ use crate::{
     workload,
 };
 
+mod attached;
 mod derive;
 mod entries;
 mod index;
@@ -103,6 +104,7 @@ impl Compiler {
             Object::EndpointSlice(one) => self.set_slice(one),
             Object::Policy(one) => self.set_policy(one),
             Object::Config(one) => {
+                self.mark_attached(of_its_own(one.kind.name(), &one.namespace));
                 if let ConfigSpec::Gateway(spec) = &one.spec {
                     self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
                 }
@@ -131,6 +133,7 @@ impl Compiler {
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
             (kind, Some(key)) if self.configs.remove(object) => {
+                self.mark_attached(of_its_own(kind, &key.namespace));
                 if kind == ConfigKind::Gateway.name() {
                     self.set_gateway(&key.namespace, &key.name, None);
                 }
@@ -266,6 +269,7 @@ impl Compiler {
         let (pods, services) = self.index.replace_namespace(name, now);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
+        self.mark_attached(Some(name));
         let entries = self.index.entries_of(name);
         self.mark_entries(&entries);
     }
@@ -350,6 +354,7 @@ impl Compiler {
         };
         if !same {
             self.mark_selected(key);
+            self.mark_attached(Some(&key.namespace));
         }
         self.index.replace_service(key, now);
         if !same {
@@ -418,6 +423,11 @@ impl Compiler {
     fn service_name(&self, key: &Key) -> ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
+}
+
+/// The namespace whose policies a configuration object can matter to; none for all: a Gateway is named from everywhere.
+fn of_its_own<'n>(kind: &str, namespace: &'n Namespace) -> Option<&'n Namespace> {
+    (kind != "Gateway").then_some(namespace)
 }
 
 /// Whoever the endpoint is, or was.

@@ -18,8 +18,6 @@ use crate::{
 
 /// Where waypoints take HBONE unless they say otherwise. Istio `GatewayAddress.hbone_mtls_port`.
 const HBONE: u16 = 15008;
-/// Where they are handed what came over HBONE unless they say otherwise. Istio's convention for `PROXY`.
-const PROXY: u16 = 15088;
 /// The label that every namespace has. Kubernetes `LabelMetadataName`.
 const NAME: &str = "kubernetes.io/metadata.name";
 
@@ -48,7 +46,7 @@ pub(crate) enum GatewayRole {
 
 impl GatewayRole {
     /// By the name of its class: Istio's `istio-waypoint` and `istio-agentgateway-waypoint`, and our own `weir-waypoint`.
-    fn of_class(class: &str) -> Self {
+    pub(crate) fn of_class(class: &str) -> Self {
         match class {
             "istio-waypoint" | "istio-agentgateway-waypoint" | "weir-waypoint" => Self::Waypoint,
             _ => Self::Other,
@@ -140,6 +138,11 @@ impl Gateways {
         }
         let key = Key { namespace: namespace.clone(), name: traits.labels.value(GATEWAY)?.clone() };
         self.0.get(&key).filter(|facts| facts.role == GatewayRole::Waypoint)
+    }
+
+    /// What a Gateway is, if it is known.
+    pub(crate) fn role(&self, key: &Key) -> Option<GatewayRole> {
+        self.0.get(key).map(|facts| facts.role)
     }
 
     /// What a service is bound to. A waypoint's own service is bound to none.
@@ -236,10 +239,9 @@ impl From<&GatewaySpec> for GatewayFacts {
             role: GatewayRole::of_class(&spec.class),
             waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
             proxy: match spec.inbound_binding {
-                Some(InboundBinding::Proxy(Some(port))) => Some(port),
-                Some(InboundBinding::Proxy(None)) => Port::new(PROXY),
+                Some(InboundBinding::Proxy(port)) => Some(port),
                 // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
-                Some(InboundBinding::None(_)) | None => None,
+                Some(InboundBinding::None) | None => None,
             },
             namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
         }

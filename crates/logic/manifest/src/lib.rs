@@ -36,5 +36,10 @@ pub use object::{
     VirtualMirror, VirtualRetries, VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls,
     VirtualTlsMatch, VirtualUri, WaypointFor, WaypointLabels, WaypointUse, WhyIgnored,
 };
+// What a Telemetry is made of.
+pub use object::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
+};
 pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
 pub use sent::{Kind, Sent};

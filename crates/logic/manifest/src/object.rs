@@ -22,6 +22,11 @@ pub use config::{
     VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls, VirtualTlsMatch, VirtualUri,
     WaypointFor,
 };
+// What a Telemetry is made of.
+pub use config::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
+};
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
     PeerAuthenticationSpec, PolicyObject, PolicySpec, PolicyTarget, Source, TargetRef, WaypointLabels, WaypointUse,

@@ -31,7 +31,10 @@ pub use gateway_route::{
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
 pub use service_entry::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec};
-pub use telemetry::TelemetrySpec;
+pub use telemetry::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TelemetrySpec,
+    TracingEntry, WorkloadMode,
+};
 pub use virtual_service::{
     VirtualAct, VirtualDelegate, VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch,
     VirtualMirror, VirtualRetries, VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls,
