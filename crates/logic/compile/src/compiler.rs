@@ -19,7 +19,7 @@ use crate::{
     Compiled, Configs, Settings,
     gateway::GatewayFacts,
     policy::{self, Declared},
-    routes, service_entry,
+    routes, service, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -328,6 +328,8 @@ impl Compiler {
 
     fn mark_address(&mut self, ip: IpAddr) {
         self.marked.spots.extend(self.index.spots_at(ip));
+        let entries = self.index.entries_addressed(ip);
+        self.mark_entries(&entries);
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -340,6 +342,11 @@ impl Compiler {
         if before.is_some() != now.is_some() {
             let shadowed = self.index.shadowed(&self.service_name(key));
             self.mark_entries(&shadowed);
+        }
+        let addresses: Vec<IpAddr> = before.iter().chain(&now).flat_map(|one| service::addresses(one)).collect();
+        for ip in addresses {
+            let entries = self.index.entries_addressed(ip);
+            self.mark_entries(&entries);
         }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
@@ -421,7 +428,7 @@ impl Compiler {
     }
 
     fn service_name(&self, key: &Key) -> ServiceName {
-        crate::service::name(&self.settings, &key.namespace, &key.name)
+        service::name(&self.settings, &key.namespace, &key.name)
     }
 }
 

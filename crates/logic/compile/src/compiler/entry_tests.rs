@@ -99,7 +99,10 @@ pub(super) fn an_entry() -> impl Strategy<Value = Object> {
             let spec = entry_spec(&mut one);
             spec.waypoint = bond;
             match odd {
-                1 => spec.addresses = vec!["192.0.2.7/32".parse().unwrap(), "2001:db8::/64".parse().unwrap()],
+                1 => spec.addresses = ["192.0.2.7/32", "2001:db8::/64"].map(|net| net.parse().unwrap()).into(),
+                7 => {
+                    spec.addresses = ["10.96.0.1/32", "10.0.0.2/32", "fd00::/16"].map(|net| net.parse().unwrap()).into()
+                }
                 2 => spec.allotted = vec![(None, "240.240.0.9".parse().unwrap())],
                 3 => spec.resolution = EntryResolution::Dns,
                 4 | 5 => spec.resolution = EntryResolution::None,
@@ -226,6 +229,31 @@ fn a_host_that_kubernetes_has_is_kubernetes_wherever_it_is_declared() {
     compiler.remove(&service.key());
     assert_eq!(told(&mut compiler).len(), 4);
     assert_eq!(&*compiler.world().services().next().unwrap().short_name, host);
+}
+
+#[test]
+fn an_address_of_a_pod_or_of_a_kubernetes_service_is_not_taken_from_it() {
+    let object = with(entry("a", "x", &["e.example"]), |spec| {
+        spec.addresses = ["10.96.0.1/32", "fd00:96::1/128", "10.0.0.1/32", "fd00::1/128", "10.0.0.0/8"]
+            .map(|net| net.parse().unwrap())
+            .into();
+    });
+    let vips = |compiler: &Compiler| -> Vec<String> {
+        let service = compiler.world().services().find(|one| &*one.short_name == "e.example").unwrap();
+        service.vips.iter().map(|(_, vip)| vip.to_string()).collect()
+    };
+    let mut compiler = compiler([object]);
+    assert_eq!(vips(&compiler).len(), 5);
+    compiler.set(Object::Service(service("b", "s", "")));
+    compiler.take();
+    assert_eq!(vips(&compiler), ["10.0.0.1/32", "fd00::1/128", "10.0.0.0/8"]);
+    compiler.set(Object::Pod(pod("b", "p", 1, "")));
+    compiler.take();
+    assert_eq!(vips(&compiler), ["10.0.0.0/8"]);
+    compiler.remove(&Object::Service(service("b", "s", "")).key());
+    compiler.remove(&Object::Pod(pod("b", "p", 1, "")).key());
+    compiler.take();
+    assert_eq!(vips(&compiler).len(), 5);
 }
 
 #[test]
