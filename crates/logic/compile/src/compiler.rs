@@ -32,6 +32,7 @@ mod index;
 mod plain;
 mod policies;
 mod required;
+mod serving;
 mod statuses;
 mod waypoints;
 
@@ -248,7 +249,7 @@ impl Compiler {
         pods.chain(self.index.entry_labels(&self.settings))
     }
 
-    /// What is served of the mesh as it was last taken.
+    /// Routes and destinations in the mesh as it was last taken, whoever serves them: nothing stands before their requests.
     pub fn routes(&self) -> Compiled {
         routes(&self.settings, &self.taken, &self.configs)
     }
