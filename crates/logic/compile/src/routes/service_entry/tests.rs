@@ -99,6 +99,16 @@ fn a_host_that_another_has_is_told_with_the_name_of_the_other() {
 }
 
 #[test]
+fn an_address_that_another_has_is_told() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: b}\nspec: {clusterIP: 'fd00::1', ports: [{port: 80}]}\n";
+    let entry =
+        entry("a/x", "", "{hosts: [e.example], resolution: STATIC, addresses: [192.0.2.1, 'fd00::1', 'fd00::/16']}");
+    assert_eq!(told(&entry), [""; 0]);
+    let want = "Conflicted a/x spec.addresses: fd00::1 is an address of a pod or of a Service, and stays theirs";
+    assert_eq!(told(&format!("{service}{entry}")), [want]);
+}
+
+#[test]
 fn a_destination_rule_may_be_about_a_host_of_an_entry() {
     let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: a}\nspec: {host: '*.example'}\n";
     assert_eq!(told(&(entry("a/x", "", "{hosts: [e.example], resolution: STATIC}") + rule)), [""; 0]);
