@@ -17,7 +17,7 @@ use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
-    gateway::GatewayFacts,
+    gateway::{BindingStatus, GatewayFacts},
     policy::{self, Declared},
     routes, service, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
@@ -58,6 +58,8 @@ pub struct Compiler {
     required: Required,
     /// What was last said of each policy object, by its name: a hash of it.
     said: HashMap<PolicyName, u64, RandomState>,
+    /// What was last said of each service that names a waypoint.
+    bound: HashMap<Key, BindingStatus, RandomState>,
     /// What shapes requests: agents are told nothing of it.
     configs: Configs,
 }
@@ -74,6 +76,8 @@ struct Marked {
     /// Endpoints that are or were written in them.
     spots: BTreeSet<Spot>,
     policies: BTreeSet<PolicyName>,
+    /// Services of which something else may have to be said about their waypoints.
+    bindings: BTreeSet<Key>,
     /// Objects that are policies, by their names, whose status may not be any more what it was.
     statuses: BTreeSet<PolicyName>,
 }
@@ -90,6 +94,7 @@ impl Compiler {
             taken: World::default(),
             required: Required::default(),
             said: HashMap::default(),
+            bound: HashMap::default(),
             configs: Configs::default(),
         }
     }
@@ -183,8 +188,8 @@ impl Compiler {
 
     /// What changed since it was last taken, each thing once, sorted, and nothing that is what it was.
     pub fn take(&mut self) -> Delta {
-        let statuses = mem::take(&mut self.marked.statuses);
-        let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
+        let (statuses, bindings) = (mem::take(&mut self.marked.statuses), mem::take(&mut self.marked.bindings));
+        let mut marked = mem::replace(&mut self.marked, Marked { statuses, bindings, ..Marked::default() });
         let mut delta = Delta::default();
         let mut services = self.take_entries(&mut marked);
         for key in marked.pods {
@@ -209,6 +214,7 @@ impl Compiler {
         for key in marked.services {
             let name = self.service_name(&key);
             let mut now = self.index.service(&self.settings, &key);
+            self.marked.bindings.insert(key.clone());
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
                 now.unsupported = Some(why);
             }
