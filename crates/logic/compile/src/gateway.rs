@@ -18,8 +18,6 @@ use crate::{
 
 /// Where waypoints take HBONE unless they say otherwise. Istio `GatewayAddress.hbone_mtls_port`.
 const HBONE: u16 = 15008;
-/// Where they are handed what came over HBONE unless they say otherwise. Istio's convention for `PROXY`.
-const PROXY: u16 = 15088;
 /// The label that every namespace has. Kubernetes `LabelMetadataName`.
 const NAME: &str = "kubernetes.io/metadata.name";
 
@@ -48,7 +46,7 @@ pub(crate) enum GatewayRole {
 
 impl GatewayRole {
     /// By the name of its class: Istio's `istio-waypoint` and `istio-agentgateway-waypoint`, and our own `weir-waypoint`.
-    fn of_class(class: &str) -> Self {
+    pub(crate) fn of_class(class: &str) -> Self {
         match class {
             "istio-waypoint" | "istio-agentgateway-waypoint" | "weir-waypoint" => Self::Waypoint,
             _ => Self::Other,
@@ -142,6 +140,11 @@ impl Gateways {
         self.0.get(&key).filter(|facts| facts.role == GatewayRole::Waypoint)
     }
 
+    /// What a Gateway is, if it is known.
+    pub(crate) fn role(&self, key: &Key) -> Option<GatewayRole> {
+        self.0.get(key).map(|facts| facts.role)
+    }
+
     /// What a service is bound to. A waypoint's own service is bound to none.
     pub(crate) fn of_service(&self, service: &ServiceObject, space: Around<'_>) -> Option<Bond> {
         let (gateway, _) = named(&service.waypoint, space.waypoint, &service.namespace)?;
@@ -152,6 +155,13 @@ impl Gateways {
         }
         let outcome =
             self.outcome(&gateway, (&service.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
+    }
+
+    /// What the hosts of a ServiceEntry are bound to.
+    pub(crate) fn of_entry(&self, own: &WaypointLabels, space: Around<'_>, home: &Namespace) -> Option<Bond> {
+        let (gateway, _) = named(own, space.waypoint, home)?;
+        let outcome = self.outcome(&gateway, (home, space.labels), [WaypointFor::Service, WaypointFor::All]);
         Some(Bond { gateway, outcome })
     }
 
@@ -229,10 +239,9 @@ impl From<&GatewaySpec> for GatewayFacts {
             role: GatewayRole::of_class(&spec.class),
             waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
             proxy: match spec.inbound_binding {
-                Some(InboundBinding::Proxy(Some(port))) => Some(port),
-                Some(InboundBinding::Proxy(None)) => Port::new(PROXY),
+                Some(InboundBinding::Proxy(port)) => Some(port),
                 // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
-                Some(InboundBinding::None(_)) | None => None,
+                Some(InboundBinding::None) | None => None,
             },
             namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
         }

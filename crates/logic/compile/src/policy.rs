@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weir_authz::http::{HttpPolicy, HttpRule};
 use weir_manifest::{
     AuthorizationAction, AuthorizationSpec, Labels, ObjectKey, Origin, PolicyObject, PolicySpec, PolicyTarget,
 };
@@ -11,11 +12,14 @@ use weir_model::{
 
 use crate::Settings;
 
+pub(crate) mod attached;
 pub(crate) mod authorization;
+mod http;
 pub(crate) mod mtls;
 pub(crate) mod status;
 pub(crate) mod waypoint;
 
+use attached::{AtWaypoint, Attached, TokenPolicy};
 use authorization::OfRequests;
 use mtls::Modes;
 use status::shortened;
@@ -32,6 +36,8 @@ pub(crate) struct Declared {
     /// Absent for everything there. A selector that asks for nothing selects everything, as in Kubernetes.
     pub(crate) selector: Option<Labels>,
     pub(crate) says: Says,
+    /// What it is to waypoints; none of what is for agents.
+    pub(crate) attached: Option<Attached>,
     /// Why the object as it is now counts for nothing, and the one before it still does.
     pub(crate) stale: Option<Arc<str>>,
 }
@@ -51,10 +57,7 @@ pub(crate) enum Says {
     /// Who must prove who they are.
     Modes(Box<Modes>),
     /// Nothing for agents: it is about what a waypoint does.
-    Waypoints {
-        /// How many rules its author wrote.
-        written: u32,
-    },
+    Waypoints,
     /// Nothing that agents can do: what it covers is denied.
     Unsupported(Box<Policy>),
     /// Nothing, for it is not legal: what it covers is denied, if that is for agents to do.
@@ -92,40 +95,34 @@ impl Declared {
             spec = PolicySpec::Rejected(why);
         }
         let over = (namespace != settings.root_namespace).then(|| namespace.clone());
-        let (selector, is_for_agents) = match target {
-            PolicyTarget::Selector(labels) => (Some(labels).filter(|labels| !labels.is_empty()), true),
-            PolicyTarget::All | PolicyTarget::Unknown => (None, true),
-            PolicyTarget::Refs(_) => (None, false),
+        let (selector, to) = match target {
+            PolicyTarget::Selector(labels) => (Some(labels).filter(|labels| !labels.is_empty()), None),
+            PolicyTarget::All | PolicyTarget::Unknown => (None, None),
+            PolicyTarget::Refs(to) => (None, Some(to)),
         };
         let made = Blank { origin: &origin, kind, namespace: &namespace, own: &own, scope: scope(&over, &selector) };
-        let says = match spec {
-            PolicySpec::Rejected(why) => made.illegal(why, is_for_agents),
-            PolicySpec::PeerAuthentication(spec) if selector.is_none() && !spec.ports.is_empty() => {
-                made.illegal("spec.portLevelMtls: needs spec.selector".into(), true)
+        let (says, attached) = match to {
+            Some(to) => {
+                let (says, at_waypoint) = made.for_waypoints(spec);
+                (says, at_waypoint.map(|says| Attached { to, says }))
             }
-            PolicySpec::PeerAuthentication(spec) => Says::Modes(Box::new(Modes {
-                namespace: namespace.clone(),
-                own: own.clone(),
-                file: made.file(),
-                line: made.line(),
-                spec,
-            })),
-            PolicySpec::Authorization(spec) if !is_for_agents => Says::Waypoints { written: count(&spec.rules) },
-            PolicySpec::RequestAuthentication(_) if !is_for_agents => Says::Waypoints { written: 0 },
-            PolicySpec::Authorization(spec) => made.authorization(spec),
-            PolicySpec::RequestAuthentication(_) => {
-                let why =
-                    "agents see connections and no tokens of requests, and no waypoint of this version checks them";
-                Says::Unsupported(Box::new(made.rejected(false, why)))
-            }
+            None => (made.for_agents(spec, selector.is_some()), None),
         };
-        Self { kind, own, created, generation, over, selector, says, stale: None }
+        Self { kind, own, created, generation, over, selector, says, attached, stale: None }
+    }
+
+    /// What a waypoint makes of it, if that is only to deny what it covers, though it is legal.
+    pub(crate) fn unsupported_at_waypoint(&self) -> Option<&HttpPolicy> {
+        match &self.attached.as_ref()?.says {
+            AtWaypoint::Policy(policy) => Some(&**policy).filter(|policy| policy.rejected.is_some()),
+            AtWaypoint::Tokens(_) => None,
+        }
     }
 
     /// Whether it could be read as a whole.
     pub(crate) fn is_legal(&self) -> bool {
         match self.says {
-            Says::Rules { .. } | Says::Modes(_) | Says::Waypoints { .. } | Says::Unsupported(_) => true,
+            Says::Rules { .. } | Says::Modes(_) | Says::Waypoints | Says::Unsupported(_) => true,
             Says::Illegal { .. } => false,
         }
     }
@@ -136,7 +133,7 @@ impl Declared {
             Says::Rules { policy, .. } | Says::Unsupported(policy) => vec![Policy::clone(policy)],
             Says::Illegal { policy, .. } => policy.iter().map(|policy| Policy::clone(policy)).collect(),
             Says::Modes(modes) => modes.policies(),
-            Says::Waypoints { .. } => Vec::new(),
+            Says::Waypoints => Vec::new(),
         }
     }
 
@@ -146,7 +143,7 @@ impl Declared {
             Says::Rules { policy, .. } | Says::Unsupported(policy) => vec![policy.name.clone()],
             Says::Illegal { policy, .. } => policy.iter().map(|policy| policy.name.clone()).collect(),
             Says::Modes(modes) => modes.policies().into_iter().map(|policy| policy.name).collect(),
-            Says::Waypoints { .. } => Vec::new(),
+            Says::Waypoints => Vec::new(),
         }
     }
 
@@ -156,7 +153,7 @@ impl Declared {
         match &self.says {
             Says::Rules { policy, .. } | Says::Unsupported(policy) => Some(&policy.name),
             Says::Illegal { policy, .. } => policy.as_ref().map(|policy| &policy.name),
-            Says::Modes(_) | Says::Waypoints { .. } => None,
+            Says::Modes(_) | Says::Waypoints => None,
         }
     }
 
@@ -164,7 +161,7 @@ impl Declared {
     pub(crate) fn modes(&self) -> Option<&Modes> {
         match &self.says {
             Says::Modes(modes) => Some(modes),
-            Says::Rules { .. } | Says::Waypoints { .. } | Says::Unsupported(_) | Says::Illegal { .. } => None,
+            Says::Rules { .. } | Says::Waypoints | Says::Unsupported(_) | Says::Illegal { .. } => None,
         }
     }
 
@@ -202,25 +199,77 @@ impl Blank<'_> {
     }
 
     fn policy(&self, action: PolicyAction, dry_run: bool, rules: Vec<PolicyRule>) -> Policy {
-        Policy {
-            name: name(&self.kind.to_string(), self.namespace, self.own)
-                .expect("kind and name of an object are visible ASCII and short"),
-            scope: self.scope,
-            action,
-            dry_run,
-            rules,
-            rejected: None,
-            source: PolicySource { kind: self.kind, name: self.own.clone(), file: self.file() },
-        }
+        Policy { name: self.name(), scope: self.scope, action, dry_run, rules, rejected: None, source: self.source() }
     }
 
     fn rejected(&self, dry_run: bool, why: &str) -> Policy {
         Policy { rejected: Some(why.into()), ..self.policy(PolicyAction::Deny, dry_run, Vec::new()) }
     }
 
-    fn illegal(&self, why: Arc<str>, is_for_agents: bool) -> Says {
-        let reason = shortened(&why.lines().collect::<Vec<_>>().join("; "));
-        let policy = is_for_agents.then(|| Box::new(self.rejected(false, &reason)));
+    fn for_agents(&self, spec: PolicySpec, has_selector: bool) -> Says {
+        match spec {
+            PolicySpec::Rejected(why) => self.illegal(why),
+            PolicySpec::PeerAuthentication(spec) if !has_selector && !spec.ports.is_empty() => {
+                self.illegal("spec.portLevelMtls: needs spec.selector".into())
+            }
+            PolicySpec::PeerAuthentication(spec) => Says::Modes(Box::new(Modes {
+                namespace: self.namespace.clone(),
+                own: self.own.clone(),
+                file: self.file(),
+                line: self.line(),
+                spec,
+            })),
+            PolicySpec::Authorization(spec) => self.authorization(spec),
+            PolicySpec::RequestAuthentication(_) => {
+                let why =
+                    "agents see connections and no tokens of requests, and what has no targetRefs is no waypoint's";
+                Says::Unsupported(Box::new(self.rejected(false, why)))
+            }
+        }
+    }
+
+    /// What it says to waypoints; nothing if it is of no kind that they know.
+    fn for_waypoints(&self, spec: PolicySpec) -> (Says, Option<AtWaypoint>) {
+        let denies = |dry_run, why: &str| {
+            let rejected = Some(why.into());
+            AtWaypoint::Policy(Arc::new(HttpPolicy { rejected, ..self.http(PolicyAction::Deny, dry_run, Vec::new()) }))
+        };
+        match spec {
+            PolicySpec::Rejected(why) => {
+                let denies = denies(false, &in_a_line(&why));
+                (Says::Illegal { why, policy: None }, Some(denies))
+            }
+            PolicySpec::Authorization(AuthorizationSpec { action: written, dry_run, rules }) => {
+                let policy = match (authorization::action(&written), http::rules(rules)) {
+                    (None, _) => denies(dry_run, &nobody_to_ask(&written)),
+                    (Some(_), Err(why)) => denies(dry_run, &shortened(&why)),
+                    (Some(action), Ok(rules)) => AtWaypoint::Policy(Arc::new(self.http(action, dry_run, rules))),
+                };
+                (Says::Waypoints, Some(policy))
+            }
+            PolicySpec::RequestAuthentication(spec) => {
+                let (name, source) = (self.name(), self.source());
+                (Says::Waypoints, Some(AtWaypoint::Tokens(Arc::new(TokenPolicy { name, spec, source }))))
+            }
+            PolicySpec::PeerAuthentication(_) => (Says::Waypoints, None),
+        }
+    }
+
+    fn http(&self, action: PolicyAction, dry_run: bool, rules: Vec<HttpRule>) -> HttpPolicy {
+        HttpPolicy { name: self.name(), action, dry_run, rules, rejected: None, source: self.source() }
+    }
+
+    fn name(&self) -> PolicyName {
+        name(&self.kind.to_string(), self.namespace, self.own)
+            .expect("kind and name of an object are visible ASCII and short")
+    }
+
+    fn source(&self) -> PolicySource {
+        PolicySource { kind: self.kind, name: self.own.clone(), file: self.file() }
+    }
+
+    fn illegal(&self, why: Arc<str>) -> Says {
+        let policy = Some(Box::new(self.rejected(false, &in_a_line(&why))));
         Says::Illegal { why, policy }
     }
 
@@ -241,6 +290,11 @@ fn nobody_to_ask(action: &AuthorizationAction) -> String {
         AuthorizationAction::Allow | AuthorizationAction::Deny | AuthorizationAction::Audit => String::new(),
     };
     format!("CUSTOM asks the provider{provider}, and this version cannot ask any")
+}
+
+/// Errors, shortened to what a reason may hold.
+fn in_a_line(why: &str) -> String {
+    shortened(&why.lines().collect::<Vec<_>>().join("; "))
 }
 
 fn count<T>(rules: &[T]) -> u32 {

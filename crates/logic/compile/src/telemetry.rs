@@ -35,7 +35,7 @@ pub struct Telemetries {
 
 /// A waypoint, as Telemetry objects name it.
 #[derive(Debug, Clone, Copy)]
-pub struct WaypointName<'a> {
+pub struct WaypointRef<'a> {
     /// The namespace of its Gateway.
     pub namespace: &'a Namespace,
     /// The name of its Gateway.
@@ -166,7 +166,7 @@ impl Telemetries {
 
     /// What holds for requests to a service at a waypoint; without a service, for what is sent to a workload itself. To be kept:
     /// it is put together anew for each question.
-    pub fn settings(&self, waypoint: WaypointName<'_>, service: Option<&ServiceName>) -> Arc<TelemetrySettings> {
+    pub fn settings(&self, waypoint: WaypointRef<'_>, service: Option<&ServiceName>) -> Arc<TelemetrySettings> {
         let mut levels = vec![
             Level::Mesh,
             Level::Class(waypoint.class.into()),

@@ -71,7 +71,7 @@ pub(super) struct Asked<'f> {
     authority: OnceCell<String>,
     /// As it is served, if that is something else than the path.
     served: Option<Cow<'f, str>>,
-    /// With its slashes folded, if that is something else than both.
+    /// With its slashes folded, if it has some to fold.
     folded: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl<'f> Seen<'f> {
         Some(Reading { any: path, none: path })
     }
 
-    /// The path with its slashes folded, if that is something else, for what refuses: more is refused for it, and nothing spared.
+    /// The path with its slashes folded, if it has some to fold, for what refuses: more is refused for it, and nothing spared.
     pub(super) fn folded_to_refuse(&self) -> Option<Reading<'_>> {
         let path = self.request.as_ref()?.folded.as_deref()?;
         Some(Reading { any: path, ..self.plain() })
@@ -136,8 +136,7 @@ impl<'f> Asked<'f> {
         let (served, folded) = match spellings {
             Spellings::Needed => {
                 let served = Some(path.as_served()).filter(|served| served != path.as_str());
-                let folded = folded(served.as_deref().unwrap_or(path.as_str()));
-                (served, folded)
+                (served, folded(path.as_str()))
             }
             Spellings::Unneeded => (None, None),
         };

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use weir_model::TextMatch;
-use weir_request::{Normalization, PathError, spelt};
+use weir_request::{NormalPath, Normalization, PathError, spelt};
 
 use crate::texts::Texts;
 
@@ -117,13 +117,16 @@ fn merge(text: &str) -> String {
     text.chars().filter(keep).collect()
 }
 
-/// The path as an application reads it that takes escaped slashes for slashes and several for one; none if that is how it is written.
+/// The path as an application reads it that takes escaped slashes for slashes and several for one, and drops parameters then; none if
+/// there are no such slashes.
 pub(super) fn folded(path: &str) -> Option<String> {
     let is_escaped = path.contains("%2F") || path.contains("%5C");
     if !is_escaped && !path.contains("//") {
         return None;
     }
-    Some(merge(&path.replace("%2F", "/").replace("%5C", "/")))
+    let folded = merge(&path.replace("%2F", "/").replace("%5C", "/"));
+    let served = NormalPath::read(&folded, Normalization::MergeSlashes).map(|path| merge(&path.as_served()));
+    Some(served.unwrap_or(folded))
 }
 
 /// A path with segments left open. Between two pieces stands one segment.
@@ -252,6 +255,8 @@ mod tests {
             ("//a", Some("/a")),
             ("/a%2Fb%5Cc", Some("/a/b/c")),
             ("/a/%2F/b", Some("/a/b")),
+            ("/a;x%2Fb;y/c", Some("/a/b/c")),
+            ("/a/;x//b", Some("/a/b")),
             ("/%252F", None),
         ] {
             assert_eq!(folded(path).as_deref(), want, "{path}");

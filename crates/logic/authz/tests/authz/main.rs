@@ -4,6 +4,7 @@
 mod allocations;
 mod generated;
 mod golden;
+mod http;
 mod laws;
 mod naive;
 mod scene;

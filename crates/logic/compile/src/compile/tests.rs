@@ -339,7 +339,7 @@ fn a_policy_of_a_folder_is_found_by_file_and_line_and_only_what_is_for_agents_is
     let mode = "RulePlace { index: None, line: Some(1) }";
     let (authorization, peer, request) = ("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication");
     let ask = "CUSTOM asks the provider \"x\", and this version cannot ask any";
-    let tokens = "agents see connections and no tokens of requests, and no waypoint of this version checks them";
+    let tokens = "agents see connections and no tokens of requests, and what has no targetRefs is no waypoint's";
     for (kind, meta, spec, want) in [
         (authorization, ours, " {}", vec!["Namespace Allow AuthorizationPolicy a/p (f.yaml) | ".to_owned()]),
         (authorization, root, " {}", vec!["Mesh Allow AuthorizationPolicy istio-system/p (f.yaml) | ".to_owned()]),

@@ -62,6 +62,9 @@ impl Index {
                 mesh.workloads.extend(ips.into_iter().filter_map(made));
             }
         }
+        let (services, workloads) = self.of_entries(settings);
+        mesh.services.extend(services);
+        mesh.workloads.extend(workloads);
         let node = settings.node.as_ref().and_then(|node| self.nodes.get(node));
         for key in node.into_iter().flat_map(|node| &node.pods) {
             if let Some(pod) = self.pod(key).filter(|pod| pod.exists()) {
@@ -141,6 +144,7 @@ impl Index {
                 service::join(&mut services, service::name(settings, &object.namespace, &object.name), &ports);
             }
         }
+        self.join_entries(settings, key, pod, &mut services);
         Behind { memberships: services, services: objects }
     }
 

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use weir_manifest::{DataplaneMode, Labels, NamespaceObject, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
-use super::policies::Level;
+use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
     gateway::{Around, Gateways},
@@ -33,10 +33,13 @@ pub(super) struct Index {
     pub(super) at: Map<IpAddr, At>,
     /// Policies, by the names of their objects.
     pub(super) policies: BTreeMap<PolicyName, Declared>,
+    /// Those with targetRefs.
+    pub(super) attached: BTreeSet<PolicyName>,
     /// Those with a selector, by the namespace whose pods they select, or none for all.
     pub(super) covering: Map<Option<Namespace>, Selectors<PolicyName>>,
     /// Those that say who must prove who they are, the first that which counts.
     pub(super) levels: Map<Level, BTreeSet<Rank>>,
+    pub(super) entries: Entries,
 }
 
 /// A namespace.
@@ -112,6 +115,7 @@ impl Index {
         self.spaces.values().all(|space| !space.is_empty() && tidy(space))
             && named + self.at.values().map(|at| at.endpoints.len()).sum::<usize>() == endpoints.count()
             && self.nodes.values().all(|node| node.locality.is_some() || !node.pods.is_empty())
+            && self.attached.len() == self.policies.values().filter(|declared| declared.attached.is_some()).count()
             && self.covering.values().map(Selectors::len).sum::<usize>() == covering.count()
             && self.levels.values().map(BTreeSet::len).sum::<usize>() == modes.count()
     }
@@ -119,9 +123,10 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, gateways, at, policies, covering, levels } = self;
+        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels, entries } = self;
         let objects = spaces.is_empty() && nodes.is_empty() && gateways.is_empty() && at.is_empty();
-        objects && policies.is_empty() && covering.is_empty() && levels.is_empty()
+        let policies = policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty();
+        objects && policies && entries.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {

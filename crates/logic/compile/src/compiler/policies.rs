@@ -38,6 +38,7 @@ impl Level {
 impl Index {
     /// A policy as it is now, or gone.
     pub(super) fn replace_policy(&mut self, name: &PolicyName, now: Option<Declared>) {
+        self.attached.remove(name);
         if let Some(before) = self.policies.remove(name) {
             if let Some(selector) = &before.selector
                 && let Some(selectors) = self.covering.get_mut(&before.over)
@@ -62,6 +63,9 @@ impl Index {
             }
             if let Some(level) = Level::of(&declared) {
                 self.levels.entry(level).or_default().insert(declared.rank(name));
+            }
+            if declared.attached.is_some() {
+                self.attached.insert(name.clone());
             }
             self.policies.insert(name.clone(), declared);
         }

@@ -1,19 +1,25 @@
 //! What became of each policy object, said again when it is something else.
 
-use std::{hash::BuildHasher, mem};
+use std::{collections::BTreeSet, hash::BuildHasher, mem};
 
 use weir_manifest::{Labels, ObjectKey};
 use weir_model::{PolicyAction, PolicyName};
 
 use super::{
     Compiler,
+    attached::Reached,
     index::Index,
     policies::{Level, Width},
 };
-use crate::policy::{
-    self, Declared, Says,
-    authorization::{OfRequests, Remainder, remainder},
-    status::{ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus, enforced, shortened},
+use crate::{
+    Configs,
+    policy::{
+        self, Declared, Says,
+        authorization::{OfRequests, Remainder, remainder},
+        status::{
+            ConditionKind, ConditionReason, Enforcer, Placement, PolicyCondition, PolicyStatus, enforced, shortened,
+        },
+    },
 };
 
 impl Compiler {
@@ -22,7 +28,7 @@ impl Compiler {
     pub fn take_statuses(&mut self) -> Vec<(ObjectKey, Option<PolicyStatus>)> {
         let mut changed = Vec::new();
         for name in mem::take(&mut self.marked.statuses) {
-            let now = self.index.status(&name);
+            let now = self.index.status(&name, &self.configs);
             let hash = now.as_ref().map(|now| self.said.hasher().hash_one(now));
             let before = match hash {
                 Some(hash) => self.said.insert(name.clone(), hash),
@@ -37,7 +43,7 @@ impl Compiler {
 
     /// What became of all policy objects, sorted by namespace and name.
     pub fn statuses(&self) -> Vec<PolicyStatus> {
-        self.index.policies.keys().filter_map(|name| self.index.status(name)).collect()
+        self.index.policies.keys().filter_map(|name| self.index.status(name, &self.configs)).collect()
     }
 }
 
@@ -51,11 +57,11 @@ struct Account {
 }
 
 impl Index {
-    fn status(&self, name: &PolicyName) -> Option<PolicyStatus> {
+    fn status(&self, name: &PolicyName, configs: &Configs) -> Option<PolicyStatus> {
         let declared = self.policies.get(name)?;
         let account = match &declared.stale {
             Some(why) => stale(declared, why),
-            None => self.account(declared, name),
+            None => self.account(declared, name, configs),
         };
         let Account { kind, holds, reason, message, placements } = account;
         let accepted = PolicyCondition { kind, holds, reason, message: shortened(&message) };
@@ -69,25 +75,24 @@ impl Index {
         })
     }
 
-    fn account(&self, declared: &Declared, name: &PolicyName) -> Account {
+    fn account(&self, declared: &Declared, name: &PolicyName, configs: &Configs) -> Account {
         match &declared.says {
             Says::Rules { policy, written, of_requests } => rules(policy.action, *written, of_requests),
-            Says::Waypoints { written } => {
-                let why = "a policy with targetRefs is a waypoint's, and this version has none";
-                let each = |rule| Placement { rule, enforcer: Enforcer::Nowhere, why: Some(why.to_owned()) };
-                let (kind, reason) = (ConditionKind::WaypointAccepted, ConditionReason::UnsupportedValue);
-                let placements = indices(*written).into_iter().map(each).collect();
-                Account { kind, holds: false, reason, message: why.to_owned(), placements }
-            }
+            Says::Waypoints => match declared.unsupported_at_waypoint() {
+                Some(policy) => {
+                    let why = policy.rejected.as_deref().unwrap_or_default();
+                    let denied = denied(ConditionReason::UnsupportedValue, why, policy.dry_run);
+                    Account { kind: ConditionKind::WaypointAccepted, ..denied }
+                }
+                None => at_waypoints(self.reached(declared, name, configs)),
+            },
             Says::Unsupported(policy) => {
                 let why = policy.rejected.as_deref().unwrap_or_default();
                 denied(ConditionReason::UnsupportedValue, why, policy.dry_run)
             }
             Says::Illegal { why, policy: Some(policy) } => denied(ConditionReason::Invalid, why, policy.dry_run),
             Says::Illegal { why, policy: None } => {
-                let placements = whole(Enforcer::Nowhere, Some(shortened(why)));
-                let (kind, reason) = (ConditionKind::WaypointAccepted, ConditionReason::Invalid);
-                Account { kind, holds: false, reason, message: why.to_string(), placements }
+                Account { kind: ConditionKind::WaypointAccepted, ..denied(ConditionReason::Invalid, why, false) }
             }
             Says::Modes(modes) => match self.decided_by(declared, name) {
                 Some((older, Share::All)) => {
@@ -210,12 +215,44 @@ fn denied(reason: ConditionReason, why: &str, dry_run: bool) -> Account {
     account(false, reason, format!("{effect}: {why}"), whole(Enforcer::Nowhere, placement))
 }
 
+/// A policy with targetRefs that can be enforced as it was written, where its targets have a waypoint. The message is Istio's, if all do.
+fn at_waypoints(reached: Vec<Reached>) -> Account {
+    let (mut by, mut placements, mut missed) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for one in reached {
+        match one {
+            Reached::By(enforcer) => drop(by.insert(enforcer)),
+            Reached::Nowhere { reason, why } => missed.push((reason, why)),
+        }
+    }
+    let bound: Vec<String> = by.iter().map(bound_to).collect();
+    placements.extend(by.into_iter().map(|enforcer| Placement { rule: None, enforcer, why: None }));
+    if missed.is_empty() && placements.is_empty() {
+        missed.push((ConditionReason::TargetNotFound, "it names no target".to_owned()));
+    }
+    let texts: Vec<&str> = missed.iter().map(|(_, why)| &**why).collect();
+    let message = bound.iter().map(String::as_str).chain(texts).collect::<Vec<_>>().join("; ");
+    let reason = match (missed.first(), bound.is_empty()) {
+        (None, _) => ConditionReason::Accepted,
+        (Some(_), false) => ConditionReason::PartiallyInvalid,
+        (Some((reason, _)), true) => *reason,
+    };
+    placements.extend(missed.into_iter().flat_map(|(_, why)| whole(Enforcer::Nowhere, Some(shortened(&why)))));
+    Account { kind: ConditionKind::WaypointAccepted, holds: !bound.is_empty(), reason, message, placements }
+}
+
+fn bound_to(enforcer: &Enforcer) -> String {
+    match enforcer {
+        Enforcer::Waypoint { namespace, name } => format!("bound to {namespace}/{name}"),
+        Enforcer::Agent | Enforcer::Waypoints { .. } | Enforcer::Nowhere => format!("bound to {enforcer}"),
+    }
+}
+
 /// The object is not legal now, and what it was before still is in force.
 fn stale(declared: &Declared, why: &str) -> Account {
     let why = why.lines().collect::<Vec<_>>().join("; ");
     let message = format!("what it said before stays in force: {why}");
     let (kind, enforcer) = match declared.says {
-        Says::Waypoints { .. } => (ConditionKind::WaypointAccepted, Enforcer::Nowhere),
+        Says::Waypoints => (ConditionKind::WaypointAccepted, Enforcer::Nowhere),
         Says::Rules { .. } | Says::Modes(_) | Says::Unsupported(_) | Says::Illegal { .. } => {
             (ConditionKind::ZtunnelAccepted, Enforcer::Agent)
         }

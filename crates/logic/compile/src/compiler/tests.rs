@@ -10,7 +10,7 @@ use weir_manifest::{
 };
 use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
-use super::{policy_tests as policies, *};
+use super::{entry_tests as entries, policy_tests as policies, *};
 use crate::{
     gateway::{GatewayFacts, GatewayRole, Gateways},
     policy::waypoint,
@@ -144,11 +144,11 @@ pub(super) fn policy_of(namespace: &str, kind: PolicyKind, selector: Option<&str
     }
 }
 
-const SPACES: [&str; 3] = ["a", "b", "root"];
-const LABELS: [&str; 5] = ["", "app=x", "app=y", "app=x,tier=t", "tier=t"];
+pub(super) const SPACES: [&str; 3] = ["a", "b", "root"];
+pub(super) const LABELS: [&str; 5] = ["", "app=x", "app=y", "app=x,tier=t", "tier=t"];
 
 /// Mostly nothing.
-fn a_bond() -> impl Strategy<Value = WaypointLabels> {
+pub(super) fn a_bond() -> impl Strategy<Value = WaypointLabels> {
     let gateway = |namespace: Option<&str>, name: &str| {
         Some(WaypointUse::Gateway { namespace: namespace.map(|one| one.parse().unwrap()), name: name.into() })
     };
@@ -235,6 +235,7 @@ pub(super) fn an_object() -> impl Strategy<Value = Object> {
         }),
         1 => (1_u8..3, 0_u8..2).prop_map(|(name, zone)| node(&format!("n{name}"), &format!("z{zone}"))),
         4 => policies::a_policy().prop_map(Object::Policy),
+        3 => entries::an_entry(),
     ]
 }
 

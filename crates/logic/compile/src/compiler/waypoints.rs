@@ -22,6 +22,9 @@ impl Compiler {
             let (pods, services) = self.index.concerned(&key);
             self.marked.pods.extend(pods);
             self.marked.services.extend(services);
+            self.mark_attached(None);
+            let entries = self.index.entries_naming(&key);
+            self.mark_entries(&entries);
         }
     }
 

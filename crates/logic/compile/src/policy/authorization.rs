@@ -30,8 +30,8 @@ pub(crate) enum Remainder {
     Connection,
 }
 
-/// What an agent does with a rule that asks for facts of requests. No waypoint of this version enforces the whole rule, so none is
-/// ever left to one, whatever the waypoint governs.
+/// What an agent does with a rule that asks for facts of requests. Waypoints enforce what is attached to what they serve, and never a policy
+/// with a selector, as Istio has it: so none is ever left to one, whatever the waypoint governs.
 pub(crate) fn remainder(action: PolicyAction) -> Remainder {
     match action {
         PolicyAction::Allow | PolicyAction::Audit => Remainder::Nothing,

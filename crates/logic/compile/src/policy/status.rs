@@ -1,6 +1,6 @@
 //! What became of a policy: for people, and for its status in Kubernetes.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
@@ -78,6 +78,12 @@ pub enum ConditionReason {
     Invalid,
     /// Another decides in its place.
     Conflicted,
+    /// There is nothing that it names. Istio's.
+    TargetNotFound,
+    /// No waypoint serves what it names. Istio's.
+    AncestorNotBound,
+    /// Of what it names some is not there or has no waypoint. Istio's.
+    PartiallyInvalid,
     /// It is enforced as it was written.
     AsWritten,
     /// It is not enforced as it was written.
@@ -92,6 +98,9 @@ impl ConditionReason {
             Self::UnsupportedValue => "UnsupportedValue",
             Self::Invalid => "Invalid",
             Self::Conflicted => "Conflicted",
+            Self::TargetNotFound => "TargetNotFound",
+            Self::AncestorNotBound => "AncestorNotBound",
+            Self::PartiallyInvalid => "PartiallyInvalid",
             Self::AsWritten => "AsWritten",
             Self::NotAsWritten => "NotAsWritten",
         }
@@ -113,21 +122,35 @@ pub struct Placement {
 }
 
 /// Who enforces a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Enforcer {
     /// The agents of the pods that the policy covers.
     Agent,
+    /// A waypoint, for what it covers of that waypoint's.
+    Waypoint {
+        /// The namespace of its Gateway.
+        namespace: String,
+        /// Its Gateway.
+        name: String,
+    },
+    /// All waypoints of a class.
+    Waypoints {
+        /// The GatewayClass.
+        class: String,
+    },
     /// Nobody.
     Nowhere,
 }
 
 impl fmt::Display for Enforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Agent => "agent",
-            Self::Nowhere => "nowhere",
-        })
+        match self {
+            Self::Agent => f.write_str("agent"),
+            Self::Waypoint { namespace, name } => write!(f, "waypoint {namespace}/{name}"),
+            Self::Waypoints { class } => write!(f, "waypoints of class {class}"),
+            Self::Nowhere => f.write_str("nowhere"),
+        }
     }
 }
 
@@ -157,20 +180,25 @@ impl PolicyStatus {
 
 impl Placement {
     fn is_as_written(&self) -> bool {
-        self.enforcer == Enforcer::Agent && self.why.is_none()
+        self.enforcer != Enforcer::Nowhere && self.why.is_none()
     }
 }
 
 /// The condition that says what the placements say: those that are as written are counted, the others are listed.
 pub(crate) fn enforced(placements: &[Placement]) -> PolicyCondition {
-    let unlike: Vec<String> = placements.iter().filter(|one| !one.is_as_written()).map(ToString::to_string).collect();
-    let rest = placements.len() - unlike.len();
-    let (reason, text) = match (unlike.is_empty(), rest) {
-        (true, _) => (ConditionReason::AsWritten, "agent: as written".to_owned()),
-        (false, 0) => (ConditionReason::NotAsWritten, unlike.join("; ")),
+    let (like, unlike): (Vec<&Placement>, Vec<&Placement>) = placements.iter().partition(|one| one.is_as_written());
+    let by: BTreeSet<&Enforcer> = like.iter().map(|one| &one.enforcer).collect();
+    let by = by.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let unlike = unlike.into_iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let (reason, text) = match (unlike.is_empty(), like.len()) {
+        (true, _) => (ConditionReason::AsWritten, format!("{by}: as written")),
+        (false, 0) => (ConditionReason::NotAsWritten, unlike),
+        (false, _) if like.iter().all(|one| one.rule.is_none()) => {
+            (ConditionReason::NotAsWritten, format!("{by}: as written; {unlike}"))
+        }
         (false, rest) => {
-            let rest = format!("{rest} other {}: agent", if rest == 1 { "rule" } else { "rules" });
-            (ConditionReason::NotAsWritten, format!("{rest}; {}", unlike.join("; ")))
+            let rules = if rest == 1 { "rule" } else { "rules" };
+            (ConditionReason::NotAsWritten, format!("{rest} other {rules}: {by}; {unlike}"))
         }
     };
     let holds = reason == ConditionReason::AsWritten;

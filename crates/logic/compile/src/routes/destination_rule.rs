@@ -1,9 +1,10 @@
 //! DestinationRules, by the host they are about.
 //!
-//! In: the rules, and the services there are. Out: for each service the rule that holds, merged of all that do, and what is wrong with the others. A
-//! waypoint stands for the services of a namespace, so that its own namespace, where Istio looks first, is taken to be theirs: a rule counts in
-//! the namespace of the service, then in the root namespace, and a client's own nowhere. In each an exact host goes before a wildcard, and a
-//! long wildcard before a short one (Istio `MostSpecificHostMatch`). Rules with `workloadSelector` are for sidecars.
+//! In: the rules, and the services there are. Out: for each service the rule that holds, merged of all that do, and what is wrong with the others.
+//! Rules are looked for in Istio's order: in the namespace of the waypoint that the service is bound to, in that of the service, in the root
+//! namespace; in the namespace of a client nowhere. They must be exported to that of the waypoint, which is the service's own if it is bound
+//! to none. In each an exact host goes before a wildcard, and a long wildcard before a short one (Istio `MostSpecificHostMatch`). Rules with
+//! `workloadSelector` are for sidecars.
 
 mod merged;
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, DestinationRuleSpec, Remark, RemarkKind};
-use weir_model::{Hostname, Namespace, Port, Service};
+use weir_model::{Hostname, Namespace, Port, Service, WaypointDestination};
 use weir_serving::Destinations;
 
 use self::merged::merge;
@@ -60,6 +61,19 @@ pub(super) fn of_remark(object: &ConfigObject, remark: &Remark) -> Finding {
     Finding::new(object, remark.field.clone(), reason, remark.text)
 }
 
+/// The namespace from which a service is looked at: that of its waypoint.
+fn viewer(service: &Service) -> &Namespace {
+    match service.waypoint.as_ref().map(|waypoint| &waypoint.destination) {
+        Some(WaypointDestination::Service(name)) => &name.namespace,
+        Some(WaypointDestination::Address(..)) | None => &service.name.namespace,
+    }
+}
+
+/// The namespaces whose rules are looked at for a service, one after the other.
+fn order<'s>(ground: &Ground<'s>, service: &'s Service) -> [&'s Namespace; 3] {
+    [viewer(service), &service.name.namespace, &ground.settings.root_namespace]
+}
+
 /// A rule that counts at waypoints.
 struct Rule<'c> {
     object: &'c ConfigObject,
@@ -92,13 +106,13 @@ impl Pattern {
 }
 
 impl Rule<'_> {
-    /// Whether it is looked at for services of a namespace, wherever it is seen.
-    fn is_near(&self, ground: &Ground<'_>, service: &Namespace) -> bool {
-        self.object.namespace == *service || self.object.namespace == ground.settings.root_namespace
+    /// Whether it is looked at for a service, wherever it is seen.
+    fn is_near(&self, ground: &Ground<'_>, service: &Service) -> bool {
+        order(ground, service).contains(&&self.object.namespace)
     }
 
-    fn is_seen(&self, there: &Namespace) -> bool {
-        self.spec.export_to.reaches(&self.object.namespace, there)
+    fn is_seen(&self, service: &Service) -> bool {
+        self.spec.export_to.reaches(&self.object.namespace, viewer(service))
     }
 
     /// Why it holds for no service.
@@ -108,8 +122,8 @@ impl Rule<'_> {
             Pattern::Exact(host) => ground.service(host).into_iter().collect(),
             Pattern::Suffix(_) => ground.services().filter(|one| self.host.matches(&one.name.hostname)).collect(),
         };
-        let near: Vec<_> = matching.iter().filter(|one| self.is_near(ground, &one.name.namespace)).collect();
-        let seen = near.iter().any(|one| self.is_seen(&one.name.namespace));
+        let near: Vec<_> = matching.iter().filter(|one| self.is_near(ground, one)).collect();
+        let seen = near.iter().any(|one| self.is_seen(one));
         let (field, reason, message) = match (matching.first(), near.is_empty(), seen) {
             (None, _, _) => {
                 let message = format!("no service has the host {host}, a service of the mesh is expected");
@@ -118,16 +132,16 @@ impl Rule<'_> {
             (Some(service), true, _) => {
                 let (there, root) = (&service.name.namespace, &ground.settings.root_namespace);
                 let message = format!(
-                    "at a waypoint a rule counts in the namespace of the service, {there}, or in the root namespace, {root}; it has no effect"
+                    "at a waypoint a rule counts in its own namespace, in that of the service, {there}, or in the root namespace, {root}; it has no effect"
                 );
                 ("metadata.namespace", FindingReason::NoEffect, message)
             }
             (Some(service), false, false) => {
-                let message = format!("it is not seen in the namespace of the service, {}", service.name.namespace);
+                let message = format!("it is not seen in the namespace of the service's waypoint, {}", viewer(service));
                 ("spec.exportTo", FindingReason::NotPermitted, message)
             }
             (Some(_), false, true) => {
-                let message = "rules with a narrower host, or in the namespace of the service, count in its place";
+                let message = "rules with a narrower host, or of a namespace that is nearer, count in its place";
                 ("spec.host", FindingReason::Conflicted, message.to_owned())
             }
         };
@@ -208,13 +222,12 @@ impl<'c> Rules<'c> {
 
     /// Those that hold for a service, which are all for one host and of one namespace, the oldest first.
     fn holding(&self, ground: &Ground<'_>, service: &Service) -> Vec<usize> {
-        let (own, root) = (&service.name.namespace, &ground.settings.root_namespace);
         let host = &service.name.hostname;
         let seen = |list: &Vec<usize>| -> Vec<usize> {
-            let is = |at: &&usize| self.all.get(**at).is_some_and(|rule| rule.is_seen(own));
+            let is = |at: &&usize| self.all.get(**at).is_some_and(|rule| rule.is_seen(service));
             list.iter().filter(is).copied().collect()
         };
-        for space in [own, root].into_iter().filter_map(|namespace| self.spaces.get(namespace)) {
+        for space in order(ground, service).into_iter().filter_map(|namespace| self.spaces.get(namespace)) {
             let wild = space.wild.iter().filter(|((_, suffix), _)| host.as_str().ends_with(&**suffix));
             let lists = space.exact.get(host).into_iter().chain(wild.map(|(_, list)| list));
             if let Some(found) = lists.map(seen).find(|list| !list.is_empty()) {

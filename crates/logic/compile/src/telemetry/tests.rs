@@ -46,7 +46,7 @@ fn settings(objects: &[(&str, &str)]) -> TelemetrySettings {
 
 fn of_db(all: &Telemetries) -> TelemetrySettings {
     let namespace = "shop".parse().unwrap();
-    let waypoint = WaypointName { namespace: &namespace, name: "w", class: "weir-waypoint" };
+    let waypoint = WaypointRef { namespace: &namespace, name: "w", class: "weir-waypoint" };
     let service = "shop/db.shop.svc.cluster.local".parse().unwrap();
     TelemetrySettings::clone(&all.settings(waypoint, Some(&service)))
 }
@@ -99,7 +99,7 @@ fn what_is_narrower_says_what_is_different() {
 fn a_service_of_another_namespace_is_told_apart_by_its_own() {
     let (all, _) = compiled(&[("shop/n", &sampled(4)), ("infra/n", &sampled(7))]);
     let namespace = "infra".parse().unwrap();
-    let waypoint = WaypointName { namespace: &namespace, name: "w", class: "weir-waypoint" };
+    let waypoint = WaypointRef { namespace: &namespace, name: "w", class: "weir-waypoint" };
     let service = "shop/db.shop.svc.cluster.local".parse().unwrap();
     assert_eq!(all.settings(waypoint, Some(&service)).tracing.sampling, 400);
     assert_eq!(all.settings(waypoint, None).tracing.sampling, 700);
