@@ -1,7 +1,8 @@
-//! Asking the control plane who has an address, where it tells only what it is asked.
+//! Asking the control plane who has an address or which service has a name, where it tells only what it is asked.
 
 use std::{
     collections::HashMap,
+    fmt,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, time::timeout};
-use weir_model::Network;
+use weir_model::{Network, ServiceName, WaypointDestination};
 use weir_world::World;
 use weir_xds::Demand;
 
@@ -18,8 +19,51 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that are kept. Beyond, those that say that nobody has the address are asked for anew.
 const KEPT: usize = 8_000;
 
-/// A name, `network/address`, as the control plane knows it.
+/// A name, `network/address` or `namespace/hostname`, as the control plane knows it.
 type Name = String;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sought {
+    /// Who has an address.
+    Address(Network, IpAddr),
+    /// A service, and who stands behind it.
+    Service(ServiceName),
+}
+
+impl Sought {
+    fn name(&self) -> Name {
+        match self {
+            Self::Address(network, ip) => format!("{network}/{ip}"),
+            Self::Service(name) => name.to_string(),
+        }
+    }
+
+    fn is_in(&self, world: &World) -> bool {
+        match self {
+            Self::Address(network, ip) => world.has(network, *ip),
+            Self::Service(name) => world.service(name).is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Sought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(_, ip) => write!(f, "who has {ip}"),
+            Self::Service(name) => write!(f, "of service {name}"),
+        }
+    }
+}
+
+impl From<&WaypointDestination> for Sought {
+    fn from(destination: &WaypointDestination) -> Self {
+        match destination {
+            WaypointDestination::Service(name) => Self::Service(name.clone()),
+            WaypointDestination::Address(network, ip) => Self::Address(network.clone(), *ip),
+        }
+    }
+}
 
 /// What the control plane said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +78,7 @@ pub(crate) struct Demands {
     /// Names that were answered, and whether somebody has them. Read without a lock on the way of a connection.
     settled: ArcSwap<HashMap<Name, Answer>>,
     /// Names that were asked for and not answered yet. Locked only when somebody asks, or an answer comes.
-    waiting: Mutex<HashMap<Name, (Network, IpAddr)>>,
+    waiting: Mutex<HashMap<Name, Sought>>,
     changed: watch::Sender<()>,
 }
 
@@ -43,12 +87,12 @@ impl Demands {
         Self { ask, settled: ArcSwap::default(), waiting: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    /// Returns when the control plane has said who has the address.
+    /// Returns when the control plane has said what it knows of it.
     ///
     /// # Errors
     /// It did not in time, or cannot be asked.
-    pub(crate) async fn settle(&self, network: &Network, ip: IpAddr) -> Result<(), String> {
-        let name = format!("{network}/{ip}");
+    pub(crate) async fn settle(&self, sought: Sought) -> Result<(), String> {
+        let name = sought.name();
         let mut changed = self.changed.subscribe();
         if self.settled.load().contains_key(&name) {
             return Ok(());
@@ -57,13 +101,13 @@ impl Demands {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             // A pod that tries every address there is must not fill the memory of its node.
             if waiting.len() >= KEPT && !waiting.contains_key(&name) {
-                return Err(format!("the control plane has not said who has {KEPT} other addresses yet"));
+                return Err(format!("the control plane has not said what it knows of {KEPT} others yet"));
             }
-            waiting.insert(name.clone(), (network.clone(), ip));
+            waiting.insert(name.clone(), sought.clone());
         }
         if let Err(error) = self.ask.subscribe(&name) {
             self.give_up(&name);
-            return Err(format!("the control plane cannot be asked who has {ip}: {error}"));
+            return Err(format!("the control plane cannot be asked {sought}: {error}"));
         }
         let answered = async {
             while !self.settled.load().contains_key(&name) {
@@ -73,7 +117,7 @@ impl Demands {
                 }
             }
         };
-        let late = |_| format!("the control plane did not say within {PATIENCE:?} who has {ip}");
+        let late = |_| format!("the control plane did not say within {PATIENCE:?} {sought}");
         timeout(PATIENCE, answered).await.map_err(late)
     }
 
@@ -91,7 +135,7 @@ impl Demands {
     /// The world was told: whoever waits for something in it need not wait any more. Call it when that world is in force.
     pub(crate) fn told(&self, world: &World) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(_, (network, ip)): &(&Name, &(Network, IpAddr))| world.has(network, *ip);
+        let known = |(_, sought): &(&Name, &Sought)| sought.is_in(world);
         let found: Vec<Name> = waiting.iter().filter(known).map(|(name, _)| name.clone()).collect();
         for name in &found {
             waiting.remove(name);
@@ -139,7 +183,7 @@ mod tests {
         let mut refused = 0_usize;
         for number in 0..20_000 {
             let (network, address) = (Network::default(), IpAddr::V4(Ipv4Addr::from(number)));
-            let settling = pin!(demands.settle(&network, address));
+            let settling = pin!(demands.settle(Sought::Address(network, address)));
             refused += usize::from(settling.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }
         assert!(waiting() <= KEPT && waiting() + refused == 20_000, "{} wait, {refused} were refused", waiting());
@@ -148,5 +192,25 @@ mod tests {
         demands.give_up("/0.0.0.0");
         demands.absent("/0.0.0.1".to_owned());
         assert_eq!(waiting(), before - 2);
+    }
+    #[tokio::test]
+    async fn a_waypoint_is_asked_for_by_its_service_or_by_its_address() {
+        let name: ServiceName = "gw/w.gw.svc.cluster.local".parse().unwrap();
+        let address = WaypointDestination::Address("net".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        for (destination, want) in
+            [(WaypointDestination::Service(name), "gw/w.gw.svc.cluster.local"), (address, "net/10.0.0.1")]
+        {
+            let client =
+                Client::new(|| async { Err::<Channel, _>("away".to_owned()) }, Mode::OnDemand, Node::default());
+            let demands = Demands::new(client.demand());
+            let mut settling = pin!(demands.settle(Sought::from(&destination)));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(settling.as_mut().poll(&mut context).is_pending());
+            // A world without it tells nothing.
+            demands.told(&World::default());
+            assert!(settling.as_mut().poll(&mut context).is_pending());
+            demands.absent(want.to_owned());
+            assert!(settling.as_mut().poll(&mut context).is_ready(), "{want}");
+        }
     }
 }

@@ -55,6 +55,7 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Address => "workload",
         Kind::Authorization => "authorization",
+        Kind::Object => "object",
     }
 }
 

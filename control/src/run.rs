@@ -64,6 +64,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     let mesh = Mesh {
         store: Arc::new(Store::new()),
         pods: Arc::default(),
+        waypoints: Arc::default(),
         namespaces: watch::Sender::default(),
         statuses: Arc::default(),
         state: Arc::default(),
@@ -222,17 +223,25 @@ fn storage(arguments: &Arguments, cluster: Option<&Client>, election: Option<&El
     }
 }
 
-/// Discovery is for agents alone: what the whole mesh looks like is nobody else's business.
+/// Discovery is for agents and waypoints: what the whole mesh looks like is nobody else's business.
 fn discovery(arguments: &Arguments, mesh: &Mesh, metrics: &Metrics) -> Discovery {
     let agents: NodeAgents = arguments.trusted_node_accounts.clone();
+    let waypoints = mesh.waypoints.clone();
     let admit = move |extensions: &http::Extensions, _: &weir_xds::Node| {
         let caller =
             extensions.get::<Caller>().ok_or_else(|| Refused::Unauthenticated("nobody proved who calls".to_owned()))?;
-        if !agents.include(caller.namespace(), caller.service_account()) {
-            let why = format!("{} is not among --trusted-node-accounts", caller.identity);
-            return Err(Refused::Denied(why));
-        }
-        Ok(Subscriber { label: caller.identity.to_string(), node: caller.node.clone() })
+        let (namespace, account) = (caller.namespace(), caller.service_account());
+        let node = match agents.include(namespace, account) {
+            true => caller.node.clone(),
+            // The pods of its node are no matter of a waypoint's.
+            false if waypoints.include(namespace, account) => None,
+            false => {
+                let who = &caller.identity;
+                let why = format!("{who} is neither among --trusted-node-accounts nor the account of a waypoint");
+                return Err(Refused::Denied(why));
+            }
+        };
+        Ok(Subscriber { label: caller.identity.to_string(), node })
     };
     let pushes = measure::Pushes::new(metrics);
     Discovery::new(mesh.store.clone(), weir_xds::Limits::default(), admit, move |push| pushes.saw(push))

@@ -1,7 +1,7 @@
 //! From what is declared to what is served: a source's changes, compiled, and handed to everybody who needs them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     error::Error,
     path::Path,
     sync::{
@@ -20,7 +20,11 @@ use weir_model::Namespace;
 use weir_telemetry::Unready;
 use weir_xds::Store;
 
-use crate::{pods::NodePods, status::Statuses};
+use crate::{
+    documents::{Documents, Waypoints},
+    pods::NodePods,
+    status::Statuses,
+};
 
 /// Changes that are compiled together at most.
 const BATCH: usize = 4096;
@@ -32,6 +36,8 @@ pub(crate) struct Mesh {
     pub(crate) store: Arc<Store>,
     /// Which pods are where, for the CA.
     pub(crate) pods: Arc<NodePods>,
+    /// Who is a waypoint.
+    pub(crate) waypoints: Arc<Waypoints>,
     /// Every namespace.
     pub(crate) namespaces: watch::Sender<Arc<BTreeSet<Namespace>>>,
     /// What became of policies.
@@ -72,7 +78,7 @@ impl First {
 /// Where objects come from.
 pub(crate) enum Origin {
     /// A folder.
-    Folder(Folder<Vec<Object>>, Vec<Object>),
+    Folder(Box<Folder<Declared>>, Declared),
     /// A cluster.
     Cluster(Source),
 }
@@ -84,7 +90,7 @@ impl Origin {
             let lines: Vec<String> = errors.iter().map(|error| format!("  {}", chain(error))).collect();
             anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
         })?;
-        Ok(Self::Folder(folder, objects))
+        Ok(Self::Folder(Box::new(folder), objects))
     }
 
     /// Begins to follow a cluster.
@@ -115,37 +121,42 @@ pub(crate) async fn follow(
 }
 
 async fn follow_folder(
-    mut folder: Folder<Vec<Object>>,
-    mut objects: Vec<Object>,
+    mut folder: Box<Folder<Declared>>,
+    mut declared: Declared,
     mut compiler: Compiler,
     mesh: Mesh,
     first: First,
 ) {
     let mut first = Some(first);
     let mut before: HashSet<ObjectKey> = HashSet::new();
+    let mut documents = Documents::new(mesh.waypoints.clone());
     loop {
+        let Declared { objects, documents: mut told } = declared;
         let now: HashSet<ObjectKey> = objects.iter().map(Object::key).collect();
         for gone in before.difference(&now) {
             compiler.remove(gone);
+            documents.remove(gone);
         }
         for object in objects {
-            mesh.state.count(&object.key().kind);
+            let key = object.key();
+            mesh.state.count(&key.kind);
+            documents.set(&object, told.remove(&key));
             compiler.set(object);
         }
         mesh.namespaces.send_replace(Arc::new(now.iter().filter_map(namespace).collect()));
         before = now;
-        mesh.serve(&mut compiler);
+        mesh.serve(&mut compiler, &mut documents);
         if let Some(first) = first.take() {
             first.done();
         }
         for ignored in folder.ignored() {
             tracing::warn!("without effect: {}: {}: {}", ignored.origin, ignored.object, ignored.why);
         }
-        objects = loop {
+        declared = loop {
             match folder.next().await {
-                Update::World(objects) => {
+                Update::World(declared) => {
                     mesh.state.lost().remove("manifests");
-                    break objects;
+                    break declared;
                 }
                 Update::Rejected(errors) => mesh.state.reject(&errors),
             }
@@ -156,13 +167,15 @@ async fn follow_folder(
 async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, first: First) {
     let mut first = Some(first);
     let mut namespaces: BTreeSet<Namespace> = BTreeSet::new();
+    let mut documents = Documents::new(mesh.waypoints.clone());
     loop {
         let mut next = Some(source.next().await);
         let (mut synced, mut moved) = (false, false);
         let mut taken = 0;
         while let Some(event) = next {
             match event {
-                Event::Set(object) => {
+                Event::Set { object, document } => {
+                    documents.set(&object, document);
                     let key = object.key();
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);
@@ -173,6 +186,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);
                     moved |= namespace(&key).is_some_and(|name| namespaces.remove(&name));
+                    documents.remove(&key);
                     compiler.remove(&key);
                 }
                 Event::Refused { key, errors } => mesh.state.refuse(&mut compiler, key, &errors),
@@ -195,7 +209,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
         }
         // Before the first list is complete nothing is served: half a mesh would refuse what the whole one admits.
         if synced || first.is_none() {
-            mesh.serve(&mut compiler);
+            mesh.serve(&mut compiler, &mut documents);
         }
         if synced && let Some(first) = first.take() {
             tracing::info!("the cluster has been read");
@@ -205,10 +219,11 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
 }
 
 impl Mesh {
-    fn serve(&self, compiler: &mut Compiler) {
+    fn serve(&self, compiler: &mut Compiler, documents: &mut Documents) {
         let delta = compiler.take();
         self.pods.apply(&delta);
         self.store.apply(&delta);
+        documents.flush(&self.store);
         self.statuses.take(compiler);
         self.state.generation.fetch_add(1, Relaxed);
     }
@@ -251,8 +266,16 @@ impl State {
     }
 }
 
-fn all(objects: Objects) -> Vec<Object> {
-    objects.into_objects().collect()
+/// What a folder declares.
+pub(crate) struct Declared {
+    objects: Vec<Object>,
+    /// What waypoints are told of them.
+    documents: HashMap<ObjectKey, Arc<str>>,
+}
+
+fn all(mut objects: Objects) -> Declared {
+    let documents = std::mem::take(&mut objects.documents).into_iter().collect();
+    Declared { objects: objects.into_objects().collect(), documents }
 }
 
 fn namespace(key: &ObjectKey) -> Option<Namespace> {

@@ -132,6 +132,38 @@ pub(crate) fn client(
     (listener, vec![cluster])
 }
 
+/// The cluster that a listener of that name leads to, when it is to be elsewhere.
+pub(crate) fn to_cluster(name: &str, to: SocketAddr) -> Value {
+    cluster(name, to)
+}
+
+/// What comes to `at` behind a PROXY header goes to `app`.
+pub(crate) fn handed(name: &str, at: SocketAddr, app: SocketAddr) -> (Value, Vec<Value>) {
+    let log = typed(
+        "extensions.access_loggers.stream.v3.StdoutAccessLog",
+        json!({ "log_format": { "text_format_source": { "inline_string":
+            "HANDED from=%DOWNSTREAM_REMOTE_ADDRESS% to=%DOWNSTREAM_LOCAL_ADDRESS% identity=%DYNAMIC_METADATA(told:identity)% \
+             service=%DYNAMIC_METADATA(told:service)%\n"
+        } } }),
+    );
+    let told = |kind: u8, key: &str| json!({ "tlv_type": kind, "on_tlv_present": { "metadata_namespace": "told", "key": key } });
+    let header = typed(
+        "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        json!({ "rules": [told(0xD0, "identity"), told(0xD1, "service")] }),
+    );
+    let proxy = typed(
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        json!({ "stat_prefix": name, "cluster": name, "access_log": [{ "name": "stdout", "typed_config": log }] }),
+    );
+    let listener = json!({
+        "name": name,
+        "address": address(at),
+        "listener_filters": [{ "name": "header", "typed_config": header }],
+        "filter_chains": [{ "filters": [{ "name": "tcp", "typed_config": proxy }] }],
+    });
+    (listener, vec![cluster(name, app)])
+}
+
 /// Runs Envoy in a pod with these listeners.
 pub(crate) fn start(topology: &Topology, pod: &str, parts: Vec<(Value, Vec<Value>)>) -> Process {
     let (listeners, clusters): (Vec<Value>, Vec<Vec<Value>>) = parts.into_iter().unzip();

@@ -1,7 +1,7 @@
 //! Pods that require a waypoint, with real agents.
 
 use anyhow::Context;
-use weir_testbed::PodSpec;
+use weir_testbed::{PodSpec, ServiceSpec, Topology, TopologySpec, labels};
 use weir_tests::{Bed, client_seen, eventually, refused};
 
 #[test]
@@ -22,7 +22,14 @@ fn a_pod_that_requires_its_waypoint_is_entered_by_nobody_else() -> anyhow::Resul
         guarded,
         required("unbound"),
     ];
-    let bed = Bed::start(pods, &[])?;
+    let mut topology = Topology::new(TopologySpec::default())?;
+    for pod in pods {
+        topology.add_pod(pod)?;
+    }
+    // It is the waypoint that stands behind the service of that name: what it sends is not led back to it.
+    let (selector, ports) = (labels([("app", "gate")]), vec![("mesh".to_owned(), 15008, 15008)]);
+    topology.add_service(ServiceSpec { name: "gate".into(), namespace: "default".into(), selector, ports })?;
+    let bed = Bed::on(topology, &[])?;
     for from in ["gate", "client", "near", "plain"] {
         for at in bed.http("free") {
             eventually("the network is there", || client_seen(bed.topology.pod(from).netns(), at, "/").map(|_| true))?;

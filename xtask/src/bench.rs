@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use weir_testbed::bench::Bench as Running;
+use weir_testbed::proxies::Proxies;
 
 use crate::cargo::build;
 use crate::interrupt::Interrupt;
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     L4(L4),
     /// The control plane in a large cluster: load, memory, pushes to a thousand agents, certificates. On loopback, without root.
     Control(Control),
+    /// Reverse proxies: nginx, haproxy, Envoy and the waypoint in the clear, the same backend and load, in turns.
+    L7(L7),
     /// Verdicts on connections in a mesh of many policies, a look into very many ranges of addresses, and open connections while policies change.
     Authz(authz::Authz),
 }
@@ -56,6 +59,21 @@ pub(crate) struct L4 {
     peer: Option<Peer>,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct L7 {
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    /// Rounds of which the medians are taken.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// One short round: shows that it works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Requests per second of the run at a fixed rate.
+    #[arg(long, default_value_t = 4000)]
+    rate: u32,
+}
+
 /// Another party that tunnels.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Peer {
@@ -88,6 +106,7 @@ impl Bench {
             Self::L4(l4) => l4.run(),
             Self::Control(control) => control.run(),
             Self::Authz(authz) => authz.run(),
+            Self::L7(l7) => l7.run(),
         }
     }
 }
@@ -112,6 +131,51 @@ impl Control {
         }
         let status = command.args(&self.rest).status().context("weir-scale")?;
         ensure!(status.success(), "weir-scale ended with {status}");
+        Ok(())
+    }
+}
+
+impl L7 {
+    fn run(&self) -> anyhow::Result<()> {
+        if let Some(built) = root::already_built() {
+            return self.measure(&built.join("weir-waypoint"), &built.join("weir-testbed"));
+        }
+        if !root::is_root() {
+            root::sudo()?;
+        }
+        eprintln!("building with optimisations (the first time takes some minutes)");
+        let [waypoint] = build(["weir-waypoint"], "release")?;
+        let [bed] = build(["weir-testbed"], "release")?;
+        let dir = bed.parent().context("a program is in a folder")?;
+        if root::is_root() {
+            return self.measure(&waypoint, &bed);
+        }
+        let status = root::run_again_as_root(dir)?;
+        ensure!(status.success(), "the part as root ended with {status}");
+        Ok(())
+    }
+
+    fn measure(&self, waypoint: &Path, bed: &Path) -> anyhow::Result<()> {
+        let interrupt = Interrupt::catch()?;
+        weir_testbed::sweep()?;
+        let (rounds, time) = if self.quick { (1, 1) } else { (self.rounds.max(1), 5) };
+        let proxies = Proxies {
+            rounds,
+            time: Duration::from_secs(time),
+            rate: self.rate,
+            envoy: Peer::Envoy.program()?,
+            waypoint: waypoint.to_owned(),
+        };
+        let start = Instant::now();
+        let mut say = |step: &str| {
+            eprintln!("{:>5.0} s  {step}", start.elapsed().as_secs_f64());
+            interrupt.check()
+        };
+        let report = proxies.run(bed, &mut say)?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string(&report)?),
+            Output::Text => println!("\n{report}"),
+        }
         Ok(())
     }
 }

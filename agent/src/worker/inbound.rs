@@ -1,6 +1,7 @@
 //! What wants into a pod: over HBONE with a proven identity, or in plaintext without one.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -14,8 +15,8 @@ use weir_identity::causes;
 use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
 use weir_telemetry::Direction;
-use weir_wire::head::Authority;
-use weir_world::{Inbound, Permit, Refusal, Source, Verdict};
+use weir_wire::{head::Authority, proxy_v2::Header};
+use weir_world::{Handover, Inbound, Permit, Refusal, Source, Verdict};
 
 use super::{
     Worker,
@@ -156,7 +157,10 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
         }
     };
     let mut subject = subject(pod, &permit);
-    subject.service = request.host.and_then(|host| claimed_service(worker, host, &permit));
+    subject.service = match permit.handover() {
+        Handover::Application => request.host.and_then(|host| claimed_service(worker, host, &permit)),
+        Handover::Proxy { service, .. } => service.clone(),
+    };
     let baggage = worker.baggage(permit.destination());
     let delivered = tokio::select! {
         delivered = deliver(pod, permit, &mut entered) => delivered,
@@ -225,13 +229,10 @@ pub(super) async fn plaintext(worker: Rc<Worker>, pod: Arc<Pod>, client: Stream,
     }
 }
 
-/// Connects to the application from inside the pod, with the client's own address. Only a permit gets here, and a policy that
+/// Connects to the application from inside the pod, with the client's own address; or to the pod's proxy, which is told it. Only a permit gets here, and a policy that
 /// forbids the connection meanwhile ends it. Until a relay says otherwise, the application learns of an end by a reset.
 async fn deliver(pod: &Arc<Pod>, permit: Permit, entered: &mut Entered) -> Result<Stream, Undelivered> {
-    let (client, target) = (permit.client().ip(), permit.target());
-    // A pod that calls itself by its service: the address is its own, nothing is carried.
-    let source = if client == target.ip() { From::Own(client) } else { From::Client { ip: client, mark: MARK } };
-    let connecting = timeout(CONNECT, weir_net::connect(&pod.netns, target, source, None));
+    let (target, connecting) = (permit.target(), timeout(CONNECT, connect(pod, &permit)));
     let connected = tokio::select! {
         biased;
         why = entered.forbidden() => {
@@ -248,6 +249,33 @@ async fn deliver(pod: &Arc<Pod>, permit: Permit, entered: &mut Entered) -> Resul
         Err(error) => {
             let reason = format!("connection to the application at {target}: {error}");
             Err(Undelivered { flag: ResponseFlag::Connect, status: 503, reason })
+        }
+    }
+}
+
+async fn connect(pod: &Pod, permit: &Permit) -> io::Result<Stream> {
+    match permit.handover() {
+        Handover::Application => {
+            let (client, target) = (permit.client().ip(), permit.target());
+            // A pod that calls itself by its service: the address is its own, nothing is carried.
+            let source =
+                if client == target.ip() { From::Own(client) } else { From::Client { ip: client, mark: MARK } };
+            weir_net::connect(&pod.netns, target, source, None).await
+        }
+        Handover::Proxy { at, service } => {
+            let identity = match permit.source() {
+                Source::Mesh(identity) => Some(identity.clone()),
+                Source::Plaintext => None,
+            };
+            let service = service.as_ref().map(|service| service.name.hostname.clone());
+            let header = Header { client: permit.client(), target: permit.target(), identity, service }.encode();
+            let proxy = weir_net::connect(&pod.netns, *at, From::Own(at.ip()), None).await?;
+            let mut rest = header.as_slice();
+            while !rest.is_empty() {
+                let written = poll_fn(|cx| proxy.poll_write(cx, &[io::IoSlice::new(rest)])).await?;
+                rest = rest.get(written..).unwrap_or_default();
+            }
+            Ok(proxy)
         }
     }
 }

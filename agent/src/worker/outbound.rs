@@ -20,10 +20,11 @@ use weir_wire::{
     head::{Authority, Connect},
     trace::Traceparent,
 };
-use weir_world::{PassthroughPlan, Plan, TunnelPlan};
+use weir_world::{PassthroughPlan, Plan, Refusal, TunnelPlan, Unmet};
 
 use super::Worker;
 use crate::{
+    demand::Sought,
     observe::{Party, Subject},
     pod::{Connection, Pod},
 };
@@ -57,9 +58,20 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
         (&plan, &caught.worker.shared.demands)
     {
         let network = caught.worker.shared.world.load().workload(&caught.pod.uid).map(|own| own.network.clone());
-        if let Err(reason) = demands.settle(&network.unwrap_or_default(), origin.ip().to_canonical()).await {
+        let sought = Sought::Address(network.unwrap_or_default(), origin.ip().to_canonical());
+        if let Err(reason) = demands.settle(sought).await {
             let subject = caught.subject(origin, None, None);
             return caught.refuse(&subject, ResponseFlag::NoCluster, &reason);
+        }
+        (plan, wanted) = caught.plan(origin);
+    }
+    // Nor is a waypoint that nobody asked for known there.
+    if let (Plan::Refuse(Refusal::NoWaypoint { waypoint, why: Unmet::Unknown, .. }), Some(demands)) =
+        (&plan, &caught.worker.shared.demands)
+    {
+        if let Err(reason) = demands.settle(Sought::from(&waypoint.destination)).await {
+            let subject = caught.subject(origin, None, wanted);
+            return caught.refuse(&subject, ResponseFlag::NoHealthyUpstream, &reason);
         }
         (plan, wanted) = caught.plan(origin);
     }
@@ -138,6 +150,10 @@ impl Caught {
             .as_ref()
             .ok_or_else(|| (ResponseFlag::NoCluster, format!("the source {} left the mesh", self.pod.uid)))?;
         let baggage = self.worker.baggage(source);
+        // The only address that is not the client's own is the way to a waypoint of the other family.
+        let alike = |ip: &IpAddr| ip.is_ipv4() == plan.next_hop.is_ipv4();
+        let own = [self.client.ip()].into_iter().chain(source.addresses.iter().copied()).find(alike);
+        let from = own.unwrap_or(self.client.ip());
         let authority = Authority::Address(plan.authority);
         let connect = Connect {
             authority: &authority,
@@ -148,15 +164,13 @@ impl Caught {
         };
         let key = PoolKey {
             source: self.pod.identity.clone(),
-            source_ip: self.client.ip(),
+            source_ip: from,
             expect: plan.expect.clone(),
             next_hop: plan.next_hop,
             destination: plan.destination.uid.clone(),
             incarnation: plan.destination.incarnation.clone(),
         };
-        let dial = || {
-            Box::pin(dial(self.worker.clone(), self.pod.clone(), plan.next_hop, self.client.ip(), plan.expect.clone()))
-        };
+        let dial = || Box::pin(dial(self.worker.clone(), self.pod.clone(), plan.next_hop, from, plan.expect.clone()));
         match self.worker.pool.open(&key, &connect, dial).await {
             Ok((tunnel, _baggage)) => Ok(tunnel),
             Err(error) => Err((flag(&error), explain(&error, plan.next_hop))),

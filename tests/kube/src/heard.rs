@@ -54,7 +54,7 @@ impl Heard {
             mine(key, namespace).then(|| format!("{verb} {} {}", key.kind, key.name))
         };
         match event {
-            Event::Set(set) => {
+            Event::Set { object: set, .. } => {
                 let set = *set;
                 let line = object("set", &set.key(), &self.namespace);
                 if let Some(line) = &line {

@@ -10,6 +10,7 @@ mod http;
 mod manifests;
 mod mesh;
 mod process;
+pub mod proxies;
 mod sniffer;
 mod sweep;
 mod topology;

@@ -94,6 +94,7 @@ fn rustls_aya_and_anyhow_are_named_only_at_their_doors() {
         ("weir-identity", "crates/io/identity", "rustls", true),
         ("weir-hbone", "crates/io/hbone", "rustls", true),
         ("weir-agent", "agent", "rustls", true),
+        ("weir-jwks", "crates/io/jwks", "rustls", true),
         ("weir-telemetry", "crates/io/telemetry", "rustls", false),
         ("weir-model", "crates/logic/model", "rustls", false),
         ("weir-ebpf-loader", "ebpf/loader", "aya", true),

@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     fmt,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Item {
     pub(crate) key: ObjectKey,
     pub(crate) version: Version,
     pub(crate) object: Result<Object, Vec<ManifestError>>,
+    /// What waypoints are told of it.
+    pub(crate) document: Option<Arc<str>>,
 }
 
 /// Reads what a server says of one kind.
@@ -83,7 +86,7 @@ impl Reading {
         let state = sent.resource_version().ok_or_else(|| missing("metadata.resourceVersion"))?;
         let version =
             Version { uid: self.hashes.hash_one(sent.uid().unwrap_or_default()), state: self.hashes.hash_one(state) };
-        Ok(Item { key, version, object: sent.read(self.kind, &self.file) })
+        Ok(Item { key, version, object: sent.read(self.kind, &self.file), document: sent.document(self.kind) })
     }
 }
 

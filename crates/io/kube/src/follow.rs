@@ -229,7 +229,7 @@ impl Follower {
     }
 
     async fn set(&mut self, item: Item) -> Result<(), Stop> {
-        let Item { key, version, object } = item;
+        let Item { key, version, object, document } = item;
         let before = self.known.insert(key.clone(), Known { version, round: self.round });
         if let Some(before) = before {
             if before.version == version {
@@ -240,7 +240,7 @@ impl Follower {
             }
         }
         self.tell(match object {
-            Ok(object) => Event::Set(Box::new(object)),
+            Ok(object) => Event::Set { object: Box::new(object), document },
             Err(errors) => Event::Refused { key, errors },
         })
         .await

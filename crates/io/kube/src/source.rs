@@ -3,7 +3,7 @@
 //! In: a client. Out: what changed, in an order in which each object's own changes are never swapped. It keeps of an object no more
 //! than its name and two numbers.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kube::Client;
 use tokio::{
@@ -25,7 +25,12 @@ const WAITING: usize = 1024;
 #[derive(Debug)]
 pub enum Event {
     /// An object is new or another than it was.
-    Set(Box<Object>),
+    Set {
+        /// As it is now.
+        object: Box<Object>,
+        /// What waypoints are told of it, JSON.
+        document: Option<Arc<str>>,
+    },
     /// An object is gone. One that was deleted and made anew is gone first.
     Removed(ObjectKey),
     /// An object is there that cannot be read. What it was before is out of date: whoever relied on it decides what is safe, and for

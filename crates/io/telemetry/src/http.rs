@@ -3,7 +3,7 @@
 //! In: one [`HttpRecord`] for each request that ended, and what the Telemetry API asks for. Out: counters, each worker's its own,
 //! added up at a scrape; and a log line, in which nothing a peer wrote can end a value or begin a line.
 
-mod fact;
+pub(crate) mod fact;
 mod labels;
 mod line;
 mod meter;

@@ -1,7 +1,8 @@
 //! Metrics, logs, the admin and readiness servers.
 //!
-//! In: what happened to connections, requests, pods, certificates and configuration. Out: Istio's metrics by their exact names, access
-//! log lines in ztunnel's words, and small HTTP servers for people and kubelets. It never blocks a worker and never decides.
+//! In: what happened to connections, requests, pods, certificates and configuration. Out: Istio's metrics by their exact names,
+//! access log lines in ztunnel's words and in Envoy's, spans for a collector, and small HTTP servers for people and kubelets. It
+//! never blocks a worker and never decides what becomes of traffic.
 
 mod access;
 mod access_log;
@@ -13,6 +14,7 @@ mod process;
 mod readiness;
 mod routes;
 mod server;
+mod spans;
 mod traffic;
 
 #[cfg(test)]
@@ -30,4 +32,5 @@ pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::
 pub use readiness::{Readiness, Unready};
 pub use routes::{Admin, Page, Query, Question, Routes};
 pub use server::{AdminPort, bind, bind_loopback, everywhere, serve};
+pub use spans::{EndpointError, Exporter, OtlpEndpoint, Pace, Proxy, RequestId, Span, SpanLog, TraceContext, exporter};
 pub use traffic::{Reporter, SecurityPolicy, TcpLabels, TcpSeries};

@@ -9,22 +9,24 @@ use std::{
 
 use foldhash::fast::RandomState;
 use weir_manifest::{
-    DataplaneMode, EndpointSliceObject, Labels, NodeObject, Object, ObjectKey, PodObject, PolicyObject, ServiceObject,
-    WaypointLabels,
+    ConfigKind, ConfigSpec, EndpointSliceObject, Labels, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    PolicyObject, ServiceObject,
 };
-use weir_model::{Namespace, PolicyName, WorkloadUid};
+use weir_model::{Namespace, PolicyName, ServiceName, WorkloadUid};
 use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
+    gateway::GatewayFacts,
     policy::{self, Declared},
-    routes,
+    routes, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
 
 mod attached;
 mod derive;
+mod entries;
 mod index;
 #[cfg(test)]
 mod plain;
@@ -33,6 +35,7 @@ mod required;
 mod statuses;
 mod waypoints;
 
+use entries::Spot;
 use index::Index;
 use required::Required;
 
@@ -65,6 +68,10 @@ struct Marked {
     /// Endpoints that are or were no pods: by slice and first address.
     endpoints: HashSet<(Key, IpAddr), RandomState>,
     services: HashSet<Key, RandomState>,
+    /// Names that ServiceEntries give.
+    hosts: BTreeSet<ServiceName>,
+    /// Endpoints that are or were written in them.
+    spots: BTreeSet<Spot>,
     policies: BTreeSet<PolicyName>,
     /// Objects that are policies, by their names, whose status may not be any more what it was.
     statuses: BTreeSet<PolicyName>,
@@ -90,7 +97,7 @@ impl Compiler {
     pub fn set(&mut self, object: Object) {
         self.allow(&object.key());
         match object {
-            Object::Namespace(one) => self.set_namespace(&one.name, one.mode, one.waypoint),
+            Object::Namespace(one) => self.set_namespace(&one.name, Some(&one)),
             Object::Node(one) => self.set_node(&one),
             Object::Pod(one) => self.set_pod(one),
             Object::Service(one) => self.set_service(one),
@@ -98,7 +105,10 @@ impl Compiler {
             Object::Policy(one) => self.set_policy(one),
             Object::Config(one) => {
                 self.mark_attached(of_its_own(one.kind.name(), &one.namespace));
-                self.configs.set(one);
+                if let ConfigSpec::Gateway(spec) = &one.spec {
+                    self.set_gateway(&one.namespace, &one.name, Some(GatewayFacts::from(&**spec)));
+                }
+                self.set_config(one);
             }
         }
     }
@@ -110,7 +120,7 @@ impl Compiler {
         match (&*object.kind, key) {
             ("Namespace", _) => {
                 if let Ok(name) = object.name.parse() {
-                    self.set_namespace(&name, None, WaypointLabels::default());
+                    self.set_namespace(&name, None);
                 }
             }
             ("Node", _) => {
@@ -122,7 +132,13 @@ impl Compiler {
             ("Pod", Some(key)) => self.replace_pod(&key, None),
             ("Service", Some(key)) => self.replace_service(&key, None),
             ("EndpointSlice", Some(key)) => self.replace_slice(&key, None),
-            (kind, Some(key)) if self.configs.remove(object) => self.mark_attached(of_its_own(kind, &key.namespace)),
+            (kind, Some(key)) if self.configs.remove(object) => {
+                self.mark_attached(of_its_own(kind, &key.namespace));
+                if kind == ConfigKind::Gateway.name() {
+                    self.set_gateway(&key.namespace, &key.name, None);
+                }
+                self.renew_entry(object);
+            }
             (kind, Some(key)) => {
                 if let Ok(name) = policy::name(kind, &key.namespace, &key.name) {
                     self.replace_policy(&name, None);
@@ -169,6 +185,7 @@ impl Compiler {
         let statuses = mem::take(&mut self.marked.statuses);
         let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
         let mut delta = Delta::default();
+        let mut services = self.take_entries(&mut marked);
         for key in marked.pods {
             let uid = workload::uid(&self.settings, &key);
             let made = self.index.pod_workload(&self.settings, &key);
@@ -183,13 +200,24 @@ impl Compiler {
             let uid = workload::endpoint_uid(&self.settings, &slice, ip);
             delta.workloads.push((uid, self.index.endpoint_workload(&self.settings, &slice, ip)));
         }
+        for spot in &marked.spots {
+            let (entry, ip, before) = spot;
+            let uid = service_entry::endpoint_uid(&self.settings, entry, *ip, *before);
+            delta.workloads.push((uid, self.index.entry_workload(&self.settings, spot)));
+        }
         for key in marked.services {
+            let name = self.service_name(&key);
             let mut now = self.index.service(&self.settings, &key);
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
                 now.unsupported = Some(why);
             }
-            delta.services.push((self.service_name(&key), now));
+            match now {
+                Some(now) => services.insert(name, Some(now)),
+                // A ServiceEntry may have the name.
+                None => services.insert(name.clone(), self.index.entry_service(&self.settings, &name)),
+            };
         }
+        delta.services.extend(services);
         for name in marked.policies {
             let now = self.index.policy(&name).or_else(|| self.required.policy(&name).cloned());
             delta.policies.push((name, now));
@@ -235,11 +263,13 @@ impl Compiler {
 }
 
 impl Compiler {
-    fn set_namespace(&mut self, name: &Namespace, mode: Option<DataplaneMode>, waypoint: WaypointLabels) {
-        let (pods, services) = self.index.replace_namespace(name, mode, waypoint);
+    fn set_namespace(&mut self, name: &Namespace, now: Option<&NamespaceObject>) {
+        let (pods, services) = self.index.replace_namespace(name, now);
         self.marked.pods.extend(pods);
         self.marked.services.extend(services);
         self.mark_attached(Some(name));
+        let entries = self.index.entries_of(name);
+        self.mark_entries(&entries);
     }
 
     fn set_node(&mut self, node: &NodeObject) {
@@ -295,6 +325,7 @@ impl Compiler {
     }
 
     fn mark_address(&mut self, ip: IpAddr) {
+        self.marked.spots.extend(self.index.spots_at(ip));
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -304,6 +335,10 @@ impl Compiler {
     fn replace_service(&mut self, key: &Key, now: Option<Arc<ServiceObject>>) {
         self.marked.services.insert(key.clone());
         let before = self.index.service_object(key).cloned();
+        if before.is_some() != now.is_some() {
+            let shadowed = self.index.shadowed(&self.service_name(key));
+            self.mark_entries(&shadowed);
+        }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
                 one.selector == other.selector
@@ -383,7 +418,7 @@ impl Compiler {
         self.marked.statuses.extend(self.index.rivals(object).into_iter().map(|rank| rank.name));
     }
 
-    fn service_name(&self, key: &Key) -> weir_model::ServiceName {
+    fn service_name(&self, key: &Key) -> ServiceName {
         crate::service::name(&self.settings, &key.namespace, &key.name)
     }
 }
@@ -410,6 +445,10 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
 #[cfg(test)]
 #[path = "compiler/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "compiler/entry_tests.rs"]
+mod entry_tests;
 
 #[cfg(test)]
 #[path = "compiler/policy_tests.rs"]

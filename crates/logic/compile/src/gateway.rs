@@ -3,14 +3,11 @@
 //! A label binds whether its Gateway is there or not: what names a waypoint is never reached past it. A Gateway that is there says
 //! which kinds of destination it serves, and for what it does not serve the label says nothing, as Istio has it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use weir_manifest::{ServiceObject, WaypointLabels, WaypointUse};
+use weir_manifest::{
+    GatewaySpec, InboundBinding, Labels, RouteNamespaces, ServiceObject, WaypointFor, WaypointLabels, WaypointUse,
+};
 use weir_model::{Hostname, Namespace, Port, ServiceName, Termination, WaypointAddress, WaypointDestination};
 
 use crate::{
@@ -21,23 +18,26 @@ use crate::{
 
 /// Where waypoints take HBONE unless they say otherwise. Istio `GatewayAddress.hbone_mtls_port`.
 const HBONE: u16 = 15008;
+/// The label that every namespace has. Kubernetes `LabelMetadataName`.
+const NAME: &str = "kubernetes.io/metadata.name";
 
 /// What of a Gateway decides where connections go. `gateway.networking.k8s.io/v1` Gateway, as Istio reads it for waypoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayFacts {
+pub(crate) struct GatewayFacts {
     /// What it is. `spec.gatewayClassName`.
-    pub role: GatewayRole,
-    /// Which destinations it serves. Label `istio.io/waypoint-for`.
-    pub waypoint_for: WaypointFor,
-    /// How its pods take connections. Annotation `ambient.istio.io/waypoint-inbound-binding`.
-    pub inbound: InboundBinding,
-    /// From where it may be named. `spec.listeners[].allowedRoutes.namespaces` of its HBONE listener.
-    pub namespaces: AllowedNamespaces,
+    pub(crate) role: GatewayRole,
+    /// Which destinations it serves. Label `istio.io/waypoint-for`; services when nothing is said.
+    pub(crate) waypoint_for: WaypointFor,
+    /// The port on which its pods are handed what came over HBONE, if they do not end HBONE themselves. Annotation
+    /// `ambient.istio.io/waypoint-inbound-binding: PROXY`.
+    pub(crate) proxy: Option<Port>,
+    /// From where it may be named besides its own namespace. `spec.listeners[].allowedRoutes.namespaces` of its HBONE listener.
+    pub(crate) namespaces: RouteNamespaces,
 }
 
 /// What a Gateway is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayRole {
+pub(crate) enum GatewayRole {
     /// Of a class that makes waypoints.
     Waypoint,
     /// Anything else: a way into the cluster, or somebody else's.
@@ -46,85 +46,11 @@ pub enum GatewayRole {
 
 impl GatewayRole {
     /// By the name of its class: Istio's `istio-waypoint` and `istio-agentgateway-waypoint`, and our own `weir-waypoint`.
-    pub fn of_class(class: &str) -> Self {
+    pub(crate) fn of_class(class: &str) -> Self {
         match class {
             "istio-waypoint" | "istio-agentgateway-waypoint" | "weir-waypoint" => Self::Waypoint,
             _ => Self::Other,
         }
-    }
-}
-
-/// Which destinations a waypoint serves. Istio label `istio.io/waypoint-for`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum WaypointFor {
-    /// Services; also when nothing is said.
-    #[default]
-    Service,
-    /// Pods by their own addresses.
-    Workload,
-    /// Both.
-    All,
-    /// Neither.
-    None,
-}
-
-/// How the pods of a waypoint take connections. Istio annotation `ambient.istio.io/waypoint-inbound-binding`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum InboundBinding {
-    /// As HBONE, which they end themselves; also when nothing is said.
-    #[default]
-    Hbone,
-    /// From their node's agent, which ends HBONE and says in a PROXY header who the client is: `PROXY/15088`.
-    Proxy(Port),
-}
-
-/// From which namespaces a waypoint may be named. Gateway API `RouteNamespaces`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AllowedNamespaces {
-    /// From its own; also when nothing is said.
-    #[default]
-    Same,
-    /// From all.
-    All,
-    /// From these besides its own.
-    These(BTreeSet<Namespace>),
-}
-
-/// A label or annotation of a Gateway with a value that means nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {text:?}, expected {expected}")]
-pub struct GatewayError {
-    what: &'static str,
-    text: String,
-    expected: &'static str,
-}
-
-impl FromStr for WaypointFor {
-    type Err = GatewayError;
-
-    fn from_str(text: &str) -> Result<Self, GatewayError> {
-        match text {
-            "service" => Ok(Self::Service),
-            "workload" => Ok(Self::Workload),
-            "all" => Ok(Self::All),
-            "none" => Ok(Self::None),
-            _ => {
-                let expected = "\"service\", \"workload\", \"all\" or \"none\"";
-                Err(GatewayError { what: "istio.io/waypoint-for", text: text.chars().take(64).collect(), expected })
-            }
-        }
-    }
-}
-
-impl FromStr for InboundBinding {
-    type Err = GatewayError;
-
-    fn from_str(text: &str) -> Result<Self, GatewayError> {
-        let port = text.strip_prefix("PROXY/").and_then(|port| port.parse().ok());
-        port.map(Self::Proxy).ok_or_else(|| {
-            let (what, expected) = ("ambient.istio.io/waypoint-inbound-binding", "\"PROXY/\" and a port");
-            GatewayError { what, text: text.chars().take(64).collect(), expected }
-        })
     }
 }
 
@@ -161,6 +87,13 @@ pub enum BindingOutcome {
     /// It serves no destinations of this kind, so they are reached without it.
     #[error("the Gateway's istio.io/waypoint-for leaves this out: connections go past it")]
     NotServed,
+}
+
+/// What a namespace says about what is in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'i> {
+    pub(crate) waypoint: &'i WaypointLabels,
+    pub(crate) labels: &'i Labels,
 }
 
 /// The Gateways there are.
@@ -212,34 +145,35 @@ impl Gateways {
         self.0.get(key).map(|facts| facts.role)
     }
 
-    /// What a ServiceEntry is bound to.
-    pub(crate) fn of_entry(&self, entry: &Key, own: &WaypointLabels, space: &WaypointLabels) -> Option<Bond> {
-        let (gateway, _) = named(own, space, &entry.namespace)?;
-        let outcome = self.outcome(&gateway, &entry.namespace, [WaypointFor::Service, WaypointFor::All]);
-        Some(Bond { gateway, outcome })
-    }
-
     /// What a service is bound to. A waypoint's own service is bound to none.
-    pub(crate) fn of_service(&self, service: &ServiceObject, space: &WaypointLabels) -> Option<Bond> {
-        let (gateway, _) = named(&service.waypoint, space, &service.namespace)?;
+    pub(crate) fn of_service(&self, service: &ServiceObject, space: Around<'_>) -> Option<Bond> {
+        let (gateway, _) = named(&service.waypoint, space.waypoint, &service.namespace)?;
         let own = Key { namespace: service.namespace.clone(), name: service.name.clone() };
         let is_one = self.0.get(&own).is_some_and(|facts| facts.role == GatewayRole::Waypoint);
         if is_one || own == gateway {
             return None;
         }
-        let outcome = self.outcome(&gateway, &service.namespace, [WaypointFor::Service, WaypointFor::All]);
+        let outcome =
+            self.outcome(&gateway, (&service.namespace, space.labels), [WaypointFor::Service, WaypointFor::All]);
+        Some(Bond { gateway, outcome })
+    }
+
+    /// What the hosts of a ServiceEntry are bound to.
+    pub(crate) fn of_entry(&self, own: &WaypointLabels, space: Around<'_>, home: &Namespace) -> Option<Bond> {
+        let (gateway, _) = named(own, space.waypoint, home)?;
+        let outcome = self.outcome(&gateway, (home, space.labels), [WaypointFor::Service, WaypointFor::All]);
         Some(Bond { gateway, outcome })
     }
 
     /// What a pod is bound to. A waypoint's own pod is bound to none; and while nobody knows whether the waypoint serves pods, one that its
     /// namespace names serves services only.
-    pub(crate) fn of_workload(&self, pod: &Key, traits: &Traits, space: &WaypointLabels) -> Option<Bond> {
-        let (gateway, said) = named(&traits.waypoint, space, &pod.namespace)?;
+    pub(crate) fn of_workload(&self, pod: &Key, traits: &Traits, space: Around<'_>) -> Option<Bond> {
+        let (gateway, said) = named(&traits.waypoint, space.waypoint, &pod.namespace)?;
         let own = traits.labels.value(GATEWAY).map(|name| Key { namespace: pod.namespace.clone(), name: name.clone() });
         if own.as_ref() == Some(&gateway) || self.of_pod(&pod.namespace, traits).is_some() {
             return None;
         }
-        let outcome = self.outcome(&gateway, &pod.namespace, [WaypointFor::Workload, WaypointFor::All]);
+        let outcome = self.outcome(&gateway, (&pod.namespace, space.labels), [WaypointFor::Workload, WaypointFor::All]);
         let outcome = match (outcome, said) {
             (BindingOutcome::Missing | BindingOutcome::NoWaypoint, Said::ByNamespace) => BindingOutcome::NotServed,
             (outcome, Said::ByItself | Said::ByNamespace) => outcome,
@@ -247,13 +181,18 @@ impl Gateways {
         Some(Bond { gateway, outcome })
     }
 
-    fn outcome(&self, gateway: &Key, from: &Namespace, serving: [WaypointFor; 2]) -> BindingOutcome {
+    fn outcome(&self, gateway: &Key, from: (&Namespace, &Labels), serving: [WaypointFor; 2]) -> BindingOutcome {
         let Some(facts) = self.0.get(gateway) else { return BindingOutcome::Missing };
-        let allowed = *from == gateway.namespace
+        let (name, labels) = from;
+        let allowed = *name == gateway.namespace
             || match &facts.namespaces {
-                AllowedNamespaces::Same => false,
-                AllowedNamespaces::All => true,
-                AllowedNamespaces::These(these) => these.contains(from),
+                RouteNamespaces::Same => false,
+                RouteNamespaces::All => true,
+                RouteNamespaces::Selector(selector) => {
+                    let mut labels = labels.clone();
+                    labels.insert(NAME.into(), name.as_str().into());
+                    selector.matches(&labels)
+                }
             };
         match facts.role {
             GatewayRole::Other => BindingOutcome::NoWaypoint,
@@ -292,13 +231,27 @@ impl fmt::Display for BindingStatus {
     }
 }
 
+impl From<&GatewaySpec> for GatewayFacts {
+    fn from(spec: &GatewaySpec) -> Self {
+        let hbone = spec.listeners.iter().find(|listener| &*listener.protocol == "HBONE");
+        let listener = hbone.or(spec.listeners.first());
+        Self {
+            role: GatewayRole::of_class(&spec.class),
+            waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
+            proxy: match spec.inbound_binding {
+                Some(InboundBinding::Proxy(port)) => Some(port),
+                // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
+                Some(InboundBinding::None) | None => None,
+            },
+            namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
+        }
+    }
+}
+
 impl GatewayFacts {
     /// Who takes the tunnels that lead to its pods.
     pub(crate) fn termination(&self) -> Termination {
-        match self.inbound {
-            InboundBinding::Hbone => Termination::Own,
-            InboundBinding::Proxy(port) => Termination::Proxy(port),
-        }
+        self.proxy.map_or(Termination::Own, Termination::Proxy)
     }
 }
 

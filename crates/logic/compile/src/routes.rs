@@ -7,6 +7,7 @@ mod destination_rule;
 mod finding;
 mod gateway_route;
 mod ground;
+mod service_entry;
 mod virtual_service;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,11 +17,15 @@ use weir_route::{RouteObject, RouteTable, TcpObject, TcpTable};
 use weir_serving::{Destinations, Host, Serving};
 use weir_world::World;
 
-use crate::Settings;
+use crate::{Settings, Telemetries};
+use gateway_route::OfGateway;
 
 pub use configs::Configs;
 pub use finding::{Finding, FindingReason};
-pub use gateway_route::{ParentStatus, RouteCondition, RouteConditionKind, RouteReason, RouteStatus};
+pub use gateway_route::{
+    GatewayCondition, GatewayConditionKind, GatewayReason, GatewayStatus, ListenerStatus, ParentStatus, RouteCondition,
+    RouteConditionKind, RouteReason, RouteStatus,
+};
 pub use ground::Ground;
 
 /// What objects say about the requests to one host.
@@ -50,6 +55,10 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// What became of each route of the Gateway API.
     pub statuses: Vec<RouteStatus>,
+    /// What became of each waypoint.
+    pub gateways: Vec<GatewayStatus>,
+    /// What is told of requests.
+    pub telemetries: Telemetries,
 }
 
 /// Compiles all objects that shape requests.
@@ -57,12 +66,15 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let ground = Ground::new(settings, world);
     let (destinations, mut findings) = destination_rule::compile(&ground, configs);
     let services = virtual_service::compile(&ground, configs, &destinations);
-    let (gateway, statuses) = gateway_route::compile(&ground, configs);
+    let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
+    findings.extend(service_entry::findings(&ground, configs));
     findings.extend(services.findings);
     findings.extend(gateway.findings);
+    let (telemetries, of_telemetry) = Telemetries::new(settings, configs);
+    findings.extend(of_telemetry);
     findings.extend(configs.findings());
-    Compiled { serving, findings, statuses }
+    Compiled { serving, findings, statuses, gateways, telemetries }
 }
 
 /// Puts together what is said of each host. Where routes of the Gateway API name a service, VirtualServices have no say.

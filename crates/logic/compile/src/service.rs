@@ -61,9 +61,13 @@ fn service_port(port: &ServicePortObject) -> ServicePort {
     ServicePort { name: port.name.clone(), port: port.port, protocol: protocol(port), target: None }
 }
 
-/// What a port speaks: `appProtocol`, or else the port's name up to its first dash.
 fn protocol(port: &ServicePortObject) -> AppProtocol {
-    let said = port.app_protocol.as_ref().unwrap_or(&port.name).to_ascii_lowercase();
+    spoken(port.app_protocol.as_ref().unwrap_or(&port.name), port.port)
+}
+
+/// What a port speaks: `appProtocol`, or else the port's name up to its first dash.
+pub(crate) fn spoken(said: &str, port: Port) -> AppProtocol {
+    let said = said.to_ascii_lowercase();
     let word = match &*said {
         "kubernetes.io/h2c" | "kubernetes.io/ws" | "kubernetes.io/wss" => &said,
         _ => said.split('-').next().unwrap_or_default(),
@@ -74,7 +78,7 @@ fn protocol(port: &ServicePortObject) -> AppProtocol {
         "grpc" => AppProtocol::Grpc,
         "https" | "tls" | "kubernetes.io/wss" => AppProtocol::Tls,
         "tcp" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
-        _ if TCP_PORTS.contains(&port.port.number()) => AppProtocol::Tcp,
+        _ if TCP_PORTS.contains(&port.number()) => AppProtocol::Tcp,
         _ => AppProtocol::Unknown,
     }
 }

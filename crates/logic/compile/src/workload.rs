@@ -10,7 +10,7 @@ use weir_model::{
 
 use crate::{
     Settings,
-    gateway::{GatewayFacts, InboundBinding},
+    gateway::GatewayFacts,
     trimmed::{Key, Pod, Traits},
 };
 
@@ -33,10 +33,10 @@ pub(crate) fn enrolment(pod: &Traits, namespace: Option<DataplaneMode>, gateway:
     }
     if let Some(gateway) = gateway {
         // The proxy of a waypoint is called like a sidecar, and is none.
-        return match (gateway.inbound, pod.mode) {
-            (InboundBinding::Hbone, _) => Enrolment::Waypoint,
-            (InboundBinding::Proxy(_), Some(DataplaneMode::None)) => Enrolment::OptedOut,
-            (InboundBinding::Proxy(_), Some(DataplaneMode::Ambient) | None) => Enrolment::Enrolled,
+        return match (gateway.proxy, pod.mode) {
+            (None, _) => Enrolment::Waypoint,
+            (Some(_), Some(DataplaneMode::None)) => Enrolment::OptedOut,
+            (Some(_), Some(DataplaneMode::Ambient) | None) => Enrolment::Enrolled,
         };
     }
     if pod.sidecar == Sidecar::Present {

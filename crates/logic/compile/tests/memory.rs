@@ -145,6 +145,7 @@ fn loaded() -> Compiler {
             origin: origin(),
             name,
             mode,
+            labels: Labels::new(),
             waypoint: WaypointLabels::default(),
         }));
     }

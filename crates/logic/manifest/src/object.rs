@@ -1,6 +1,6 @@
 //! The objects a folder of manifests declares, as far as the mesh reads them. Every value is legal.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use weir_model::{Health, HealthPolicy, Namespace, Network, NetworkMode, NodeName, Port, ServiceAccount};
 
@@ -11,11 +11,21 @@ mod policy;
 mod token;
 
 pub use config::{
-    BackendRef, ConfigKind, ConfigObject, ConfigSpec, CookieLifetime, DestinationRuleSpec, ExtensionRef,
-    GatewayAddress, GatewayRouteRule, GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, InboundBinding,
-    Infrastructure, LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, ParentRef,
-    ReferenceGrantSpec, RequestMirror, RouteBackend, RouteFilters, RouteNamespaces, ServiceEntrySpec, SessionCarrier,
-    SessionPersistence, TelemetrySpec, TlsMode, VirtualServiceSpec, WaypointFor,
+    BackendRef, ConfigKind, ConfigObject, ConfigSpec, ConnectionPool, CookieLifetime, DestinationRuleSpec,
+    EntryAddress, EntryEndpoint, EntryPort, EntryResolution, ExportTo, ExtensionRef, GatewayAddress, GatewayRouteRule,
+    GatewayRouteSpec, GatewayScope, GatewaySpec, GrantFrom, GrantTo, HttpVersion, InboundBinding, Infrastructure,
+    LabelExpression, LabelOperator, LabelSelector, Listener, ListenerNamespaces, LoadBalancer, Location, ParentRef,
+    PortPolicy, ProxyVersion, ReferenceGrantSpec, Remark, RemarkKind, RequestMirror, RouteBackend, RouteFilters,
+    RouteNamespaces, ServiceEntrySpec, SessionCarrier, SessionPersistence, SubsetSpec, TcpKeepalive, TelemetrySpec,
+    TlsMode, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings, VirtualAct, VirtualDelegate,
+    VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch, VirtualMirror, VirtualRetries,
+    VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls, VirtualTlsMatch, VirtualUri,
+    WaypointFor,
+};
+// What a Telemetry is made of.
+pub use config::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
+    WorkloadMode,
 };
 pub use policy::{
     AuthorizationAction, AuthorizationRule, AuthorizationSpec, Condition, MtlsMode, Operation, PathMatch,
@@ -45,6 +55,8 @@ pub struct Objects {
     pub policies: Vec<PolicyObject>,
     /// What shapes requests.
     pub configs: Vec<ConfigObject>,
+    /// What waypoints are told, JSON: each as [`Sent::document`](crate::Sent::document) has it.
+    pub documents: Vec<(ObjectKey, Arc<str>)>,
     /// What was accepted though it has no effect here.
     pub ignored: Vec<Ignored>,
 }
@@ -52,7 +64,8 @@ pub struct Objects {
 impl Objects {
     /// All of them, those first that others depend on.
     pub fn into_objects(self) -> impl Iterator<Item = Object> {
-        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, configs, ignored: _ } = self;
+        let Self { namespaces, pods, services, endpoint_slices, nodes, policies, configs, documents: _, ignored: _ } =
+            self;
         let around = namespaces.into_iter().map(Object::Namespace).chain(nodes.into_iter().map(Object::Node));
         let services = services.into_iter().map(Object::Service);
         let slices = endpoint_slices.into_iter().map(Object::EndpointSlice);
@@ -80,6 +93,8 @@ pub struct NamespaceObject {
     pub name: Namespace,
     /// Whether its pods are in the mesh, if it says.
     pub mode: Option<DataplaneMode>,
+    /// `metadata.labels`.
+    pub labels: Labels,
     /// Which waypoint its labels bind all in it to.
     pub waypoint: WaypointLabels,
 }
@@ -321,6 +336,15 @@ pub struct ObjectKey {
     pub namespace: Option<Namespace>,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}/{namespace}/{}", self.kind, self.name),
+            None => write!(f, "{}/{}", self.kind, self.name),
+        }
+    }
 }
 
 impl Object {

@@ -9,10 +9,11 @@ use std::{
 use weir_model::{Namespace, Network, NetworkMode};
 
 use crate::{
+    document::{Telling, document},
     error::{Cause, FileName, ManifestError, ObjectRef, Origin},
     kind::{ReadKind, Scope, Treatment, treatment},
     known,
-    object::{Ignored, Objects},
+    object::{Ignored, ObjectKey, Objects},
     read::{self, cluster::Allotment, service::Allot},
     reader::{At, Fields, Reader},
     tree::{self, Node, Value},
@@ -109,7 +110,7 @@ impl Parsing {
             }
             Some(Treatment::Read(kind, versions)) if versions.contains(&api_version) => {
                 self.unique(reader, at, group, &object);
-                self.read(reader, at, kind);
+                self.read(reader, at, kind, api_version);
             }
             Some(Treatment::Read(_, versions)) => {
                 let expected = versions.first().copied().unwrap_or_default();
@@ -148,7 +149,7 @@ impl Parsing {
         }
     }
 
-    fn read(&mut self, reader: &mut Reader, at: &At<'_>, kind: ReadKind) -> Option<()> {
+    fn read(&mut self, reader: &mut Reader, at: &At<'_>, kind: ReadKind, version: &str) -> Option<()> {
         let known = match kind {
             ReadKind::EndpointSlice => known::ENDPOINT_SLICE,
             ReadKind::Namespace
@@ -161,6 +162,7 @@ impl Parsing {
         };
         let fields: Fields<'_> = reader.fields(at, known)?;
         let meta = read::metadata(reader, &fields)?;
+        self.note(reader, &fields, kind, version);
         match kind {
             ReadKind::Namespace => self.objects.namespaces.push(read::cluster::namespace(reader, &fields, &meta)?),
             ReadKind::Node => self.objects.nodes.push(read::cluster::node(reader, &fields, &meta)?),
@@ -180,6 +182,26 @@ impl Parsing {
             }
         }
         Some(())
+    }
+
+    /// Keeps what waypoints are told of it.
+    fn note(&mut self, reader: &Reader, fields: &Fields<'_>, kind: ReadKind, version: &str) {
+        let telling = match kind {
+            ReadKind::Policy(which) => which.into(),
+            ReadKind::Config(config) => config.into(),
+            ReadKind::Pod => Telling::Labels,
+            ReadKind::Namespace
+            | ReadKind::Service
+            | ReadKind::EndpointSlice
+            | ReadKind::Node
+            | ReadKind::IpAddress => Telling::Nothing,
+        };
+        let Some(ObjectRef { kind, namespace, name }) = reader.object.clone() else { return };
+        let namespace = namespace.unwrap_or_default();
+        let document = document(fields, &kind, version, &namespace, telling);
+        if let (Some(document), Ok(namespace)) = (document, namespace.parse()) {
+            self.objects.documents.push((ObjectKey { kind, namespace: Some(namespace), name }, document));
+        }
     }
 
     fn finish(mut self) -> Result<Objects, Vec<ManifestError>> {

@@ -219,6 +219,15 @@ impl Reader {
         }
     }
 
+    /// A whole number of two bytes, such as a status.
+    pub(crate) fn expect_u16(&mut self, at: &At<'_>, expected: &'static str) -> Option<u16> {
+        let number = match &at.node.value {
+            Value::Int(number) => u16::try_from(*number).ok(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        number.or_else(|| self.expected(at, expected))
+    }
+
     /// Text that `FromStr` takes.
     pub(crate) fn parse<T: FromStr>(&mut self, at: &At<'_>, expected: &'static str) -> Option<T> {
         match self.text(at)?.parse() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use weir_model::{Namespace, NodeName};
 
 use crate::{
+    document::{Telling, document},
     error::{Cause, FileName, Found, ManifestError, ObjectRef, Origin},
     kind::POLICY_VERSIONS,
     known,
@@ -181,6 +182,29 @@ impl Sent {
         };
         let name = self.metadata("name")?.parse::<NodeName>().ok()?;
         Some(ObjectKey { kind: kind.name().into(), namespace, name: name.as_str().into() })
+    }
+
+    /// What waypoints are told of it, JSON; nothing of a kind that is no matter of theirs.
+    pub fn document(&self, kind: Kind) -> Option<Arc<str>> {
+        let telling = match kind {
+            Kind::Pod => Telling::Labels,
+            Kind::AuthorizationPolicy => Which::Authorization.into(),
+            Kind::PeerAuthentication => Which::PeerAuthentication.into(),
+            Kind::RequestAuthentication => Which::RequestAuthentication.into(),
+            Kind::Config(config) => config.into(),
+            Kind::Namespace | Kind::Node | Kind::Service | Kind::EndpointSlice => Telling::Nothing,
+        };
+        let group = kind.group();
+        let said = match member(&self.tree.root.value, "apiVersion") {
+            Some(Value::Text(said)) => Some(said.as_str()),
+            Some(_) | None => None,
+        };
+        // Items of a list need not repeat it.
+        let asked = if group.is_empty() { kind.version().to_owned() } else { format!("{group}/{}", kind.version()) };
+        let at = At { node: &self.tree.root, path: String::new() };
+        let fields = Reader::lenient(Origin { file: FileName::new(""), document: 1, line: 0 }).map(&at)?;
+        let namespace = self.metadata("namespace").unwrap_or_default();
+        document(&fields, kind.name(), said.unwrap_or(&asked), namespace, telling)
     }
 
     /// The object. `file` names the source in errors. What is wrong with a policy is in it: [`PolicySpec::Rejected`].

@@ -45,6 +45,11 @@ impl Node {
         Self { line, value, size: 1, depth: 1 }
     }
 
+    /// Whether it is a list without items: Istio takes it as not said.
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(&self.value, Value::List(items) if items.is_empty())
+    }
+
     /// What a person reads as "found".
     pub(crate) fn found(&self) -> Found {
         match &self.value {

@@ -17,11 +17,22 @@ impl<'r> Query<'r> {
     /// The value of the first parameter of this name; empty if it has no `=`. Of a parameter that is given twice the first counts, as Gateway
     /// API v1 recommends (`HTTPQueryParamMatch.name`).
     pub fn first(self, name: &str) -> Option<Value<'r>> {
-        self.0
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| Value(key).decoded().as_ref() == name.as_bytes())
-            .map(|(_, value)| Value(value))
+        self.pairs().find(|(key, _)| key.decoded().as_ref() == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// All parameters in their order, each with its name.
+    pub fn pairs(self) -> impl Iterator<Item = (Value<'r>, Value<'r>)> {
+        self.0.split('&').map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (Value(key), Value(value))
+        })
+    }
+
+    /// The query without the parameters of some names, the others as they came; none if none is left.
+    pub fn without(self, is_gone: impl Fn(&[u8]) -> bool) -> Option<String> {
+        let kept = self.0.split('&').zip(self.pairs()).filter(|(_, (key, _))| !is_gone(&key.decoded()));
+        let kept: Vec<&str> = kept.map(|(pair, _)| pair).collect();
+        (!kept.is_empty()).then(|| kept.join("&"))
     }
 }
 
@@ -55,6 +66,19 @@ impl<'r> Value<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_can_be_left_out() {
+        for (query, gone, want) in [
+            ("a=1&b=2&%61=3&c", "a", Some("b=2&c")),
+            ("a=1", "a", None),
+            ("a=1", "b", Some("a=1")),
+            ("&a=%zz&&b", "a", Some("&&b")),
+            ("a+b=1&c", "a b", Some("c")),
+        ] {
+            assert_eq!(Query(query).without(|key| key == gone.as_bytes()).as_deref(), want, "{query:?} {gone:?}");
+        }
+    }
 
     #[test]
     fn the_first_parameter_of_a_name_counts() {

@@ -25,8 +25,8 @@ pub enum PercentError {
     },
 }
 
-/// A share of requests, to the ten-thousandth of a percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A share of requests, to the ten-thousandth of a percent. The default is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u32);
 
 impl Percent {

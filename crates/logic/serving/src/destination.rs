@@ -101,7 +101,8 @@ pub enum UpstreamTls {
     Mesh,
     /// `DISABLE`: no TLS of its own; HBONE to what is in the mesh all the same.
     Off,
-    /// `SIMPLE` or `MUTUAL`, to what is outside the mesh: not done by this version, so that nothing is sent there, for this reason.
+    /// `SIMPLE` or `MUTUAL`; also `tunnel` and `proxyProtocol`, which wrap a connection as well: not done by this version, so that nothing is
+    /// sent there, for this reason.
     Refused(Arc<str>),
 }
 
@@ -135,7 +136,7 @@ impl PortPolicies {
 pub struct Destinations {
     /// Which object says so: `namespace/name`.
     pub object: Option<Arc<str>>,
-    /// The file it came from, if it came from one.
+    /// The file it came from, if it came from one, and the line it starts on there: `file:line`.
     pub file: Option<Arc<str>>,
     /// For all endpoints.
     pub policies: PortPolicies,

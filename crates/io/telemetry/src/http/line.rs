@@ -67,7 +67,6 @@ impl HttpRecord<'_> {
     /// Keys in their order: Envoy sorts them.
     fn write_json(&self, line: &mut Vec<u8>) {
         let upstream = self.upstream();
-        let bytes = |value: Option<&'_ [u8]>| value.map(|value| String::from_utf8_lossy(value).into_owned());
         let mut object = Object { line, first: true };
         object.text("authority", self.authority);
         object.number("bytes_received", self.bytes_received);
@@ -79,7 +78,7 @@ impl HttpRecord<'_> {
         object.text("method", Some(self.method));
         object.text("path", Some(self.original_path.unwrap_or(self.path)));
         object.text("protocol", Some(self.protocol.as_str()));
-        object.text("request_id", bytes(self.request_id).as_deref());
+        object.text("request_id", self.request_id.map(String::from_utf8_lossy).as_deref());
         object.text("requested_server_name", self.server_name);
         object.number("response_code", self.code.unwrap_or(0).into());
         object.text("response_code_details", self.code_details);
@@ -96,8 +95,8 @@ impl HttpRecord<'_> {
         let service_time = upstream.service_time.map(|time| time.as_millis().to_string());
         object.text("upstream_service_time", service_time.as_deref());
         object.text("upstream_transport_failure_reason", upstream.failure);
-        object.text("user_agent", bytes(self.user_agent).as_deref());
-        object.text("x_forwarded_for", bytes(self.forwarded_for).as_deref());
+        object.text("user_agent", self.user_agent.map(String::from_utf8_lossy).as_deref());
+        object.text("x_forwarded_for", self.forwarded_for.map(String::from_utf8_lossy).as_deref());
         line.push(b'}');
     }
 }

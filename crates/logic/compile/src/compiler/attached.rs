@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use weir_authz::http::HttpPolicy;
-use weir_manifest::{Backing, ConfigKind, ConfigSpec, TargetRef, WaypointLabels, WaypointUse};
+use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels};
 use weir_model::{Namespace, PolicyName};
 
 use super::{Compiler, index::Index};
 use crate::{
     Configs,
-    gateway::{BindingOutcome, Bond, GatewayRole},
+    gateway::{Around, BindingOutcome, Bond, GatewayRole},
     policy::{
         Declared,
         attached::{AtWaypoint, Home, Served, TargetKind, TokenPolicy, WaypointName, is_of_waypoints},
@@ -82,8 +82,9 @@ impl Index {
         let what = format!("{} {own}/{}", target.kind, target.name);
         let missing =
             || Reached::Nowhere { reason: ConditionReason::TargetNotFound, why: format!("there is no {what}") };
-        let none = WaypointLabels::default();
-        let space = self.space(own).map_or(&none, |space| &space.waypoint);
+        let nothing = (WaypointLabels::default(), Labels::new());
+        let unsaid = Around { waypoint: &nothing.0, labels: &nothing.1 };
+        let space = self.space(own).map_or(unsaid, |space| space.around());
         match TargetKind::of(target) {
             Some(TargetKind::Service) => match self.service_object(&key) {
                 Some(service) if service.backing == Backing::Endpoints => {
@@ -93,7 +94,7 @@ impl Index {
                 None => missing(),
             },
             Some(TargetKind::ServiceEntry) => match labels_of(configs, &key) {
-                Some(labels) => bound(&what, self.gateways.of_entry(&key, &labels, space)),
+                Some(labels) => bound(&what, self.gateways.of_entry(labels, space, &key.namespace)),
                 None => missing(),
             },
             Some(TargetKind::Gateway) => match self.role(&key, configs) {
@@ -139,18 +140,19 @@ fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Opti
 }
 
 /// What a ServiceEntry says of its waypoint, if there is such a one.
-fn labels_of(configs: &Configs, key: &Key) -> Option<WaypointLabels> {
+fn labels_of<'c>(configs: &'c Configs, key: &Key) -> Option<&'c WaypointLabels> {
     let mut entries = configs.of(ConfigKind::ServiceEntry);
     let entry = entries.find(|one| one.namespace == key.namespace && one.name == key.name)?;
-    let label = |name: &str| entry.labels.get(name).filter(|text| !text.is_empty());
-    let uses = label("istio.io/use-waypoint").map(|name| match &**name {
-        "none" => WaypointUse::None,
-        _ => {
-            let namespace = label("istio.io/use-waypoint-namespace").and_then(|text| text.parse().ok());
-            WaypointUse::Gateway { namespace, name: name.clone() }
-        }
-    });
-    Some(WaypointLabels { uses, required: false })
+    match &entry.spec {
+        ConfigSpec::ServiceEntry(spec) => Some(&spec.waypoint),
+        ConfigSpec::Gateway(_)
+        | ConfigSpec::VirtualService(_)
+        | ConfigSpec::DestinationRule(_)
+        | ConfigSpec::Telemetry(_)
+        | ConfigSpec::Route(_)
+        | ConfigSpec::ReferenceGrant(_)
+        | ConfigSpec::Rejected(_) => None,
+    }
 }
 
 fn waypoint(Key { namespace, name }: Key) -> Enforcer {

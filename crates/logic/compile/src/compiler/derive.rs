@@ -62,6 +62,9 @@ impl Index {
                 mesh.workloads.extend(ips.into_iter().filter_map(made));
             }
         }
+        let (services, workloads) = self.of_entries(settings);
+        mesh.services.extend(services);
+        mesh.workloads.extend(workloads);
         let node = settings.node.as_ref().and_then(|node| self.nodes.get(node));
         for key in node.into_iter().flat_map(|node| &node.pods) {
             if let Some(pod) = self.pod(key).filter(|pod| pod.exists()) {
@@ -101,7 +104,7 @@ impl Index {
             policies.insert(at, required.name.clone());
         }
         let locality = node.and_then(|node| node.locality.clone()).unwrap_or_default();
-        let bond = self.gateways.of_workload(key, &pod.traits, &space.waypoint);
+        let bond = self.gateways.of_workload(key, &pod.traits, space.around());
         let waypoint = bond.and_then(|bond| bond.address(settings));
         let around = Surroundings { mode: space.mode, locality, services: memberships, policies, gateway, waypoint };
         Some((workload::workload(settings, key, pod, around), required))
@@ -141,6 +144,7 @@ impl Index {
                 service::join(&mut services, service::name(settings, &object.namespace, &object.name), &ports);
             }
         }
+        self.join_entries(settings, key, pod, &mut services);
         Behind { memberships: services, services: objects }
     }
 
@@ -182,7 +186,7 @@ impl Index {
     pub(super) fn service(&self, settings: &Settings, key: &Key) -> Option<Service> {
         let space = self.space(&key.namespace)?;
         let object = space.services.get(&key.name)?;
-        let bond = self.gateways.of_service(object, &space.waypoint);
+        let bond = self.gateways.of_service(object, space.around());
         Some(service::service(settings, object, bond.and_then(|bond| bond.address(settings))))
     }
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use weir_manifest::{DataplaneMode, ServiceObject, WaypointLabels};
+use weir_manifest::{DataplaneMode, Labels, NamespaceObject, ServiceObject, WaypointLabels};
 use weir_model::{Locality, Namespace, NodeName, PolicyName};
 
-use super::policies::Level;
+use super::{entries::Entries, policies::Level};
 use crate::{
     Settings,
-    gateway::Gateways,
+    gateway::{Around, Gateways},
     labels::{Labelled, Selectors},
     policy::{Declared, Rank},
     trimmed::{Endpoint, Key, Pod, Slice},
@@ -39,6 +39,7 @@ pub(super) struct Index {
     pub(super) covering: Map<Option<Namespace>, Selectors<PolicyName>>,
     /// Those that say who must prove who they are, the first that which counts.
     pub(super) levels: Map<Level, BTreeSet<Rank>>,
+    pub(super) entries: Entries,
 }
 
 /// A namespace.
@@ -46,6 +47,7 @@ pub(super) struct Index {
 pub(super) struct Space {
     pub(super) mode: Option<DataplaneMode>,
     pub(super) waypoint: WaypointLabels,
+    pub(super) labels: Labels,
     pub(super) pods: Map<Arc<str>, Pod>,
     pub(super) labelled: Labelled,
     pub(super) services: Map<Arc<str>, Arc<ServiceObject>>,
@@ -74,9 +76,15 @@ pub(super) struct At {
 }
 
 impl Space {
+    /// What it says about what is in it.
+    pub(super) fn around(&self) -> Around<'_> {
+        Around { waypoint: &self.waypoint, labels: &self.labels }
+    }
+
     fn is_empty(&self) -> bool {
-        let Self { mode, waypoint, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } = self;
-        let silent = mode.is_none() && *waypoint == WaypointLabels::default();
+        let Self { mode, waypoint, labels, pods, labelled: _, services, selecting: _, slices, slices_of: _, named } =
+            self;
+        let silent = mode.is_none() && *waypoint == WaypointLabels::default() && labels.is_empty();
         silent && pods.is_empty() && services.is_empty() && slices.is_empty() && named.is_empty()
     }
 }
@@ -115,9 +123,10 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels } = self;
+        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels, entries } = self;
         let objects = spaces.is_empty() && nodes.is_empty() && gateways.is_empty() && at.is_empty();
-        objects && policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty()
+        let policies = policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty();
+        objects && policies && entries.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {
@@ -188,14 +197,14 @@ impl Index {
     pub(super) fn replace_namespace(
         &mut self,
         name: &Namespace,
-        mode: Option<DataplaneMode>,
-        waypoint: WaypointLabels,
+        now: Option<&NamespaceObject>,
     ) -> (Vec<Key>, Vec<Key>) {
+        let (mode, waypoint) = now.map(|now| (now.mode, now.waypoint.clone())).unwrap_or_default();
+        let labels = now.map(|now| now.labels.clone()).unwrap_or_default();
         let space = self.space_mut(name);
-        let bound = space.waypoint != waypoint;
+        let bound = space.waypoint != waypoint || space.labels != labels;
         let changed = space.mode != mode || bound;
-        space.mode = mode;
-        space.waypoint = waypoint;
+        (space.mode, space.waypoint, space.labels) = (mode, waypoint, labels);
         let key = |object: &Arc<str>| Key { namespace: name.clone(), name: object.clone() };
         let pods = if changed { space.pods.keys().map(key).collect() } else { Vec::new() };
         let services = if bound { space.services.keys().map(key).collect() } else { Vec::new() };

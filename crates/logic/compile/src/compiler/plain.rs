@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use weir_manifest::{
-    Backing, Labels, NamespaceObject, Object, PeerAuthenticationSpec, PodObject, PolicySpec, PolicyTarget,
-    ServiceObject, SliceEndpoint,
+    Backing, ConfigObject, Labels, NamespaceObject, Object, PeerAuthenticationSpec, PodObject, PolicySpec,
+    PolicyTarget, ServiceEntrySpec, ServiceObject, SliceEndpoint, WaypointLabels,
 };
-use weir_model::{Enrolment, Health, HealthPolicy, NetworkMode, Policy, Workload, WorkloadUid};
+use weir_model::{
+    Enrolment, Health, HealthPolicy, NetworkMode, Policy, Service, ServiceName, WaypointAddress, Workload, WorkloadUid,
+};
 
 use super::*;
 use crate::{
-    gateway::Gateways,
+    gateway::{Around, Gateways},
     policy::{
         mtls,
         waypoint::{self, Bonds},
@@ -22,6 +24,7 @@ use crate::{
 /// The objects, by what they are.
 pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, settings: &Settings) -> Mesh {
     let mut mesh = Mesh::default();
+    let nothing = (WaypointLabels::default(), Labels::new());
     let mut sharing = Sharing::default();
     let pods: Vec<&PodObject> = all(objects, |one| if let Object::Pod(pod) = one { Some(pod) } else { None });
     let mut workloads = BTreeMap::new();
@@ -46,8 +49,7 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, s
         }
         policies.sort();
         let locality = locality.into_iter().next().unwrap_or_default();
-        let space = namespace.map(|one| one.waypoint.clone()).unwrap_or_default();
-        let bond = gateways.of_workload(&key, &trimmed.traits, &space);
+        let bond = gateways.of_workload(&key, &trimmed.traits, around(namespace, &nothing));
         let waypoint = bond.and_then(|bond| bond.address(settings));
         let around = Surroundings { mode, locality, services: Vec::new(), policies, gateway, waypoint };
         if pod.node == settings.node && pod.node.is_some() {
@@ -57,8 +59,7 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, s
     }
     for object in objects.values() {
         if let Object::Service(service) = object {
-            let space = space_of(objects, &service.namespace).map(|one| one.waypoint.clone()).unwrap_or_default();
-            let bond = gateways.of_service(service, &space);
+            let bond = gateways.of_service(service, around(space_of(objects, &service.namespace), &nothing));
             mesh.services.push(service::service(settings, service, bond.and_then(|bond| bond.address(settings))));
             place(objects, settings, &pods, service, &mut workloads);
         }
@@ -66,6 +67,7 @@ pub(super) fn mesh(objects: &BTreeMap<ObjectKey, Object>, gateways: &Gateways, s
             mesh.policies.extend(Declared::new(settings, policy.clone(), None).policies());
         }
     }
+    place_entries(objects, gateways, settings, &pods, &mut mesh.services, &mut workloads);
     mesh.workloads = workloads.into_values().collect();
     mesh.services.sort_by(|one, other| one.name.cmp(&other.name));
     mesh.policies.sort_by(|one, other| one.name.cmp(&other.name));
@@ -95,6 +97,11 @@ fn selector(policy: &PolicyObject) -> Option<&Labels> {
 
 fn namespace_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, pod: &PodObject) -> Option<&'o NamespaceObject> {
     space_of(objects, &pod.namespace)
+}
+
+fn around<'o>(space: Option<&'o NamespaceObject>, nothing: &'o (WaypointLabels, Labels)) -> Around<'o> {
+    let (waypoint, labels) = space.map_or((&nothing.0, &nothing.1), |one| (&one.waypoint, &one.labels));
+    Around { waypoint, labels }
 }
 
 fn space_of<'o>(objects: &'o BTreeMap<ObjectKey, Object>, name: &Namespace) -> Option<&'o NamespaceObject> {
@@ -234,6 +241,99 @@ fn place(
                 service::join(&mut workload.services, name.clone(), &ports);
             }
         }
+    }
+}
+
+/// Everything that ServiceEntries say.
+fn place_entries(
+    objects: &BTreeMap<ObjectKey, Object>,
+    gateways: &Gateways,
+    settings: &Settings,
+    pods: &[&PodObject],
+    services: &mut Vec<Service>,
+    workloads: &mut BTreeMap<WorkloadUid, Workload>,
+) {
+    let mut entries = all(objects, |one| {
+        let Object::Config(object) = one else { return None };
+        Some((object, service_entry::spec(object)?))
+    });
+    entries.sort_by_key(|(object, _)| (object.created.clone(), object.name.clone()));
+    let kubernetes: Vec<_> = services.iter().map(|service| service.name.hostname.clone()).collect();
+    let mut named = Vec::new();
+    for (object, spec) in &entries {
+        if !service_entry::is_service(spec, waypoint_of(objects, gateways, settings, object, spec).as_ref()) {
+            // It has the name all the same.
+            let taken = spec.hosts.iter().map(|host| (object.namespace.clone(), host.clone()));
+            named.extend(taken.map(|(namespace, hostname)| (ServiceName { namespace, hostname }, None)));
+            continue;
+        }
+        for hostname in &spec.hosts {
+            let name = ServiceName { namespace: object.namespace.clone(), hostname: hostname.clone() };
+            named.push((name, Some((*object, *spec))));
+        }
+    }
+    let mut counting: Vec<(ServiceName, &ConfigObject, &ServiceEntrySpec)> = Vec::new();
+    for (i, (name, entry)) in named.iter().enumerate() {
+        let first = named[..i].iter().all(|(other, _)| other != name);
+        if let Some((object, spec)) = entry
+            && first
+            && !kubernetes.contains(&name.hostname)
+        {
+            counting.push((name.clone(), object, spec));
+        }
+    }
+    let mut without = counting.clone();
+    without.retain(|(name, object, spec)| service_entry::is_without(object, spec, &name.hostname));
+    without.sort_by_key(|(name, object, _)| (object.created.clone(), name.clone()));
+    let without: Vec<_> = without.into_iter().map(|(name, ..)| name).collect();
+    let given = service_entry::allot(&without, entries.iter().map(|(_, spec)| *spec));
+    for (name, object, spec) in counting {
+        let waypoint = waypoint_of(objects, gateways, settings, object, spec);
+        services.push(service_entry::service(settings, spec, &name, &given, waypoint));
+        place_entry(settings, pods, &name, object, spec, workloads);
+    }
+}
+
+fn waypoint_of(
+    objects: &BTreeMap<ObjectKey, Object>,
+    gateways: &Gateways,
+    settings: &Settings,
+    object: &ConfigObject,
+    spec: &ServiceEntrySpec,
+) -> Option<WaypointAddress> {
+    let nothing = (WaypointLabels::default(), Labels::new());
+    let space = around(space_of(objects, &object.namespace), &nothing);
+    gateways.of_entry(&spec.waypoint, space, &object.namespace)?.address(settings)
+}
+
+fn place_entry(
+    settings: &Settings,
+    pods: &[&PodObject],
+    name: &ServiceName,
+    object: &ConfigObject,
+    spec: &ServiceEntrySpec,
+    workloads: &mut BTreeMap<WorkloadUid, Workload>,
+) {
+    let key = |one: &PodObject| Key { namespace: one.namespace.clone(), name: one.name.clone() };
+    if let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) {
+        for pod in pods.iter().filter(|pod| pod.namespace == object.namespace && exists(pod) && selects(selector, pod))
+        {
+            let workload = workloads.get_mut(&workload::uid(settings, &key(pod))).unwrap();
+            service::join(&mut workload.services, name.clone(), &service_entry::ports(spec, None));
+        }
+    }
+    for (ip, before) in service_entry::spots(spec) {
+        let endpoint = service_entry::endpoint(spec, ip, before);
+        let here = service_entry::is_here(settings, endpoint.unwrap());
+        let owner = SliceEndpoint { addresses: vec![ip], health: Health::Healthy, pod: None };
+        let owner = pod_of(settings, pods, &owner).unwrap().filter(|_| here);
+        let entry = Key { namespace: object.namespace.clone(), name: object.name.clone() };
+        let made = service_entry::of_endpoint(settings, &entry, spec, (ip, before), Vec::new()).unwrap();
+        let workload = match owner {
+            Some(pod) => workloads.get_mut(&workload::uid(settings, &key(pod))).unwrap(),
+            None => workloads.entry(made.uid.clone()).or_insert(made),
+        };
+        service::join(&mut workload.services, name.clone(), &service_entry::ports(spec, endpoint));
     }
 }
 

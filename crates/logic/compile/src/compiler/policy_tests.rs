@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use weir_authz::{Compiled, Decision, Destination, Peer, PolicySet};
 use weir_manifest::{
-    AuthorizationAction, AuthorizationRule, AuthorizationSpec, MtlsMode, NamespaceObject, Operation, PathMatch,
-    PeerAuthenticationSpec, PolicySpec, PolicyTarget, RequestAuthenticationSpec, SliceEndpoint, Source, TargetRef,
-    WaypointUse,
+    AuthorizationAction, AuthorizationRule, AuthorizationSpec, DataplaneMode, MtlsMode, NamespaceObject, Operation,
+    PathMatch, PeerAuthenticationSpec, PolicySpec, PolicyTarget, RequestAuthenticationSpec, SliceEndpoint, Source,
+    TargetRef, WaypointLabels, WaypointUse,
 };
 use weir_model::{Health, PolicyKind, Port, Sides, TextMatch, Workload};
 

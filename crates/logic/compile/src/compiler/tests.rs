@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use weir_manifest::{
-    Backing, ContainerPort, DataplaneMode, FileName, Labels, NamespaceObject, Origin, Owner, Phase, PolicySpec,
-    PolicyTarget, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort, WaypointUse,
+    Backing, ContainerPort, DataplaneMode, FileName, LabelSelector, Labels, NamespaceObject, Origin, Owner, Phase,
+    PolicySpec, PolicyTarget, RouteNamespaces, ServicePortObject, Sidecar, SliceEndpoint, SlicePort, TargetPort,
+    WaypointFor, WaypointLabels, WaypointUse,
 };
 use weir_model::{Health, HealthPolicy, Locality, NetworkMode, PolicyKind, Port, Service, Tunnel, Workload};
 
-use super::{policy_tests as policies, *};
+use super::{entry_tests as entries, policy_tests as policies, *};
 use crate::{
-    gateway::{AllowedNamespaces, GatewayFacts, GatewayRole, Gateways, InboundBinding, WaypointFor},
+    gateway::{GatewayFacts, GatewayRole, Gateways},
     policy::waypoint,
 };
 
@@ -108,7 +109,13 @@ pub(super) fn endpoint(octet: usize, pod: Option<(&str, &str)>) -> SliceEndpoint
 
 pub(super) fn namespace(name: &str, mode: Option<DataplaneMode>) -> Object {
     let waypoint = WaypointLabels::default();
-    Object::Namespace(NamespaceObject { origin: origin(), name: name.parse().unwrap(), mode, waypoint })
+    Object::Namespace(NamespaceObject {
+        origin: origin(),
+        name: name.parse().unwrap(),
+        mode,
+        labels: Labels::new(),
+        waypoint,
+    })
 }
 
 fn node(name: &str, zone: &str) -> Object {
@@ -137,11 +144,11 @@ pub(super) fn policy_of(namespace: &str, kind: PolicyKind, selector: Option<&str
     }
 }
 
-const SPACES: [&str; 3] = ["a", "b", "root"];
-const LABELS: [&str; 5] = ["", "app=x", "app=y", "app=x,tier=t", "tier=t"];
+pub(super) const SPACES: [&str; 3] = ["a", "b", "root"];
+pub(super) const LABELS: [&str; 5] = ["", "app=x", "app=y", "app=x,tier=t", "tier=t"];
 
 /// Mostly nothing.
-fn a_bond() -> impl Strategy<Value = WaypointLabels> {
+pub(super) fn a_bond() -> impl Strategy<Value = WaypointLabels> {
     let gateway = |namespace: Option<&str>, name: &str| {
         Some(WaypointUse::Gateway { namespace: namespace.map(|one| one.parse().unwrap()), name: name.into() })
     };
@@ -218,15 +225,17 @@ pub(super) fn an_object() -> impl Strategy<Value = Object> {
         4 => a_pod(),
         2 => a_service(),
         3 => a_slice(),
-        1 => (0_usize..2, prop::sample::select(modes), a_bond()).prop_map(|(space, mode, bond)| {
+        1 => (0_usize..2, prop::sample::select(modes), a_bond(), any::<bool>()).prop_map(|(space, mode, bond, team)| {
             let mut one = namespace(SPACES[space], mode);
             if let Object::Namespace(one) = &mut one {
                 one.waypoint = bond;
+                one.labels = if team { labels("team=t") } else { Labels::new() };
             }
             one
         }),
         1 => (1_u8..3, 0_u8..2).prop_map(|(name, zone)| node(&format!("n{name}"), &format!("z{zone}"))),
         4 => policies::a_policy().prop_map(Object::Policy),
+        3 => entries::an_entry(),
     ]
 }
 
@@ -239,18 +248,20 @@ enum Step {
 
 fn a_gateway() -> impl Strategy<Value = Step> {
     let served = [WaypointFor::Service, WaypointFor::Workload, WaypointFor::All, WaypointFor::None];
+    let selector = |text: &str| LabelSelector { labels: labels(text), ..LabelSelector::default() };
     let allowed = [
-        AllowedNamespaces::Same,
-        AllowedNamespaces::All,
-        AllowedNamespaces::These(["a".parse().unwrap()].into_iter().collect()),
+        RouteNamespaces::Same,
+        RouteNamespaces::All,
+        RouteNamespaces::Selector(selector("kubernetes.io/metadata.name=a")),
+        RouteNamespaces::Selector(selector("team=t")),
     ];
-    let inbound = [InboundBinding::Hbone, InboundBinding::Proxy(Port::new(15088).unwrap())];
+    let inbound = [None, Port::new(15088)];
     let choices = (prop::sample::select(served.to_vec()), prop::sample::select(allowed.to_vec()), 0_usize..2);
     ((0_usize..2, 1_u8..3), choices, prop::bool::weighted(0.2)).prop_map(
         move |((space, name), (waypoint_for, namespaces, how), other)| {
             let role = if other { GatewayRole::Other } else { GatewayRole::Waypoint };
             let key = Key { namespace: SPACES[space].parse().unwrap(), name: format!("w{name}").into() };
-            Step::Gateway(key, GatewayFacts { role, waypoint_for, inbound: inbound[how], namespaces })
+            Step::Gateway(key, GatewayFacts { role, waypoint_for, proxy: inbound[how], namespaces })
         },
     )
 }

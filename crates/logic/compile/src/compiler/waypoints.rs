@@ -16,13 +16,15 @@ use crate::{
 
 impl Compiler {
     /// The Gateway is there, or says so now; or it is gone.
-    pub fn set_gateway(&mut self, namespace: &Namespace, name: &str, facts: Option<GatewayFacts>) {
+    pub(crate) fn set_gateway(&mut self, namespace: &Namespace, name: &str, facts: Option<GatewayFacts>) {
         let key = Key { namespace: namespace.clone(), name: name.into() };
         if self.index.gateways.replace(&key, facts) {
             let (pods, services) = self.index.concerned(&key);
             self.marked.pods.extend(pods);
             self.marked.services.extend(services);
             self.mark_attached(None);
+            let entries = self.index.entries_naming(&key);
+            self.mark_entries(&entries);
         }
     }
 
@@ -37,7 +39,7 @@ impl Compiler {
 
 impl Index {
     fn binding(&self, space: &Space, service: &Arc<ServiceObject>) -> Option<BindingStatus> {
-        let bond = self.gateways.of_service(service, &space.waypoint)?;
+        let bond = self.gateways.of_service(service, space.around())?;
         Some(BindingStatus {
             namespace: service.namespace.clone(),
             name: service.name.clone(),

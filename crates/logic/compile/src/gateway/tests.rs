@@ -1,6 +1,6 @@
 //! What is bound to which waypoint, by every way to say it, and what a change of a Gateway changes.
 
-use weir_manifest::{FileName, parse};
+use weir_manifest::{FileName, LabelSelector, ObjectKey, parse};
 use weir_model::{Enrolment, Tunnel};
 
 use super::*;
@@ -55,18 +55,28 @@ fn compiler(namespace: &str, service: &str, pod: &str) -> Compiler {
     compiler
 }
 
-/// `w`, or `w@b` for that of another namespace, by what it says after its class.
+/// A Gateway by its class, what it is for, and from where it may be named: `all`, or namespaces with a label.
 fn facts(text: &str) -> GatewayFacts {
     let mut words = text.split(' ');
     GatewayFacts {
         role: GatewayRole::of_class(words.next().unwrap_or_default()),
-        waypoint_for: words.next().map(|word| word.parse().unwrap()).unwrap_or_default(),
-        namespaces: match words.next() {
-            Some("all") => AllowedNamespaces::All,
-            Some(one) => AllowedNamespaces::These(BTreeSet::from([one.parse().unwrap()])),
-            None => AllowedNamespaces::Same,
+        waypoint_for: match words.next() {
+            Some("workload") => WaypointFor::Workload,
+            Some("all") => WaypointFor::All,
+            Some("none") => WaypointFor::None,
+            Some("service") | None => WaypointFor::Service,
+            Some(other) => panic!("{other}"),
         },
-        inbound: InboundBinding::Hbone,
+        namespaces: match words.next() {
+            Some("all") => RouteNamespaces::All,
+            Some(label) => {
+                let (key, value) = label.split_once('=').unwrap();
+                let labels = Labels::from([(key.into(), value.into())]);
+                RouteNamespaces::Selector(LabelSelector { labels, ..LabelSelector::default() })
+            }
+            None => RouteNamespaces::Same,
+        },
+        proxy: None,
     }
 }
 
@@ -130,8 +140,12 @@ fn a_waypoint_elsewhere_says_who_may_name_it() {
     for (gateway, want, outcome) in [
         (None, [FAR, FAR], "there is no such Gateway: connections are refused"),
         (Some("istio-waypoint all"), [refused, refused], "the Gateway's allowedRoutes do not name this namespace"),
-        (Some("istio-waypoint all c"), [refused, refused], "the Gateway's allowedRoutes do not name this namespace"),
-        (Some("istio-waypoint all a"), [FAR, FAR], "bound"),
+        (
+            Some("istio-waypoint all kubernetes.io/metadata.name=c"),
+            [refused, refused],
+            "the Gateway's allowedRoutes do not name this namespace",
+        ),
+        (Some("istio-waypoint all kubernetes.io/metadata.name=a"), [FAR, FAR], "bound"),
         (Some("istio-waypoint all all"), [FAR, FAR], "bound"),
         (Some("istio-waypoint service all"), [FAR, "-"], "bound"),
         (Some("istio-waypoint workload all"), ["-", FAR], "the Gateway's istio.io/waypoint-for leaves this out"),
@@ -174,12 +188,12 @@ fn a_change_of_a_gateway_changes_what_names_it_and_its_own_pods_and_nothing_else
 
 #[test]
 fn the_pods_of_a_waypoint_take_tunnels_themselves_or_through_their_agent() {
-    let proxy = InboundBinding::Proxy(Port::new(15088).unwrap());
-    for (gateway, inbound, mode, want) in [
-        (None, InboundBinding::Hbone, "", (Enrolment::Sidecar, Tunnel::None, Termination::Agent)),
+    let proxy = Port::new(15088);
+    for (gateway, proxy, mode, want) in [
+        (None, None, "", (Enrolment::Sidecar, Tunnel::None, Termination::Agent)),
         (Some("istio"), proxy, "", (Enrolment::Sidecar, Tunnel::None, Termination::Agent)),
-        (Some(CLASS), InboundBinding::Hbone, "", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
-        (Some(CLASS), InboundBinding::Hbone, "none", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
+        (Some(CLASS), None, "", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
+        (Some(CLASS), None, "none", (Enrolment::Waypoint, Tunnel::Hbone, Termination::Own)),
         (Some(CLASS), proxy, "", (Enrolment::Enrolled, Tunnel::Hbone, Termination::Proxy(Port::new(15088).unwrap()))),
         (
             Some(CLASS),
@@ -198,25 +212,17 @@ fn the_pods_of_a_waypoint_take_tunnels_themselves_or_through_their_agent() {
             let objects = parse(&[(FileName::new("f.yaml"), text.as_str())]).unwrap();
             objects.into_objects().for_each(|object| compiler.set(object));
         }
-        let facts = gateway.map(|text| GatewayFacts { inbound, ..facts(text) });
+        let facts = gateway.map(|text| GatewayFacts { proxy, ..facts(text) });
         compiler.set_gateway(&"a".parse().unwrap(), "w", facts);
         let mesh = compiler.mesh();
         let pod = mesh.workloads.iter().find(|one| &*one.name == "g").unwrap();
         let local = mesh.local_pods.iter().find(|one| one.uid == pod.uid).unwrap();
-        assert_eq!((local.enrolment, pod.tunnel, pod.termination), want, "{gateway:?} {inbound:?} {mode:?}");
+        assert_eq!((local.enrolment, pod.tunnel, pod.termination), want, "{gateway:?} {proxy:?} {mode:?}");
     }
 }
 
 #[test]
-fn what_a_gateway_says_is_read_or_refused() {
-    assert_eq!("PROXY/15088".parse::<InboundBinding>().unwrap(), InboundBinding::Proxy(Port::new(15088).unwrap()));
-    for bad in ["", "PROXY", "PROXY/", "PROXY/0", "PROXY/65536", "proxy/15088", "HBONE/15008"] {
-        let error = bad.parse::<InboundBinding>().unwrap_err().to_string();
-        assert!(error.contains("expected \"PROXY/\" and a port"), "{error}");
-    }
-    for bad in ["", "Service", "services", "workloads"] {
-        assert!(bad.parse::<WaypointFor>().is_err(), "{bad:?}");
-    }
+fn a_name_that_no_service_can_have_is_bound_to_nobody() {
     let long = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: s, labels: {{istio.io/use-waypoint: {}}}}}\nspec: {{ports: [{{port: 80}}]}}\n",
         "w".repeat(80)
@@ -226,4 +232,43 @@ fn what_a_gateway_says_is_read_or_refused() {
     objects.into_objects().for_each(|object| compiler.set(object));
     let waypoint = compiler.mesh().services[0].waypoint.clone().unwrap();
     assert_eq!(waypoint.to_string(), "default/too-long-a-name.invalid");
+}
+
+#[test]
+fn a_gateway_is_what_its_object_says_as_long_as_there_is_one() {
+    let gateway = |meta: &str, class: &str, listener: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: w, namespace: b{meta}}}\n\
+             spec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: 15008, protocol: HBONE{listener}}}]}}\n"
+        )
+    };
+    let all = ", labels: {istio.io/waypoint-for: all}";
+    let proxy = ", annotations: {ambient.istio.io/waypoint-inbound-binding: PROXY/15088}";
+    let from = |text: &str| format!(", allowedRoutes: {{namespaces: {{{text}}}}}");
+    let refused = "b/w.does-not-allow-this-namespace.invalid";
+    let team = "from: Selector, selector: {matchLabels: {team: t}}";
+    let other = "from: Selector, selector: {matchLabels: {team: u}}";
+    for (text, want, termination) in [
+        (gateway("", CLASS, ""), [refused, refused], Termination::Own),
+        (gateway("", CLASS, &from("from: All")), [FAR, "-"], Termination::Own),
+        (gateway(all, CLASS, &from("from: All")), [FAR, FAR], Termination::Own),
+        (gateway(all, CLASS, &from(team)), [FAR, FAR], Termination::Own),
+        (gateway(all, CLASS, &from(other)), [refused; 2], Termination::Own),
+        (gateway(proxy, CLASS, &from("from: All")), [FAR, "-"], Termination::Proxy(Port::new(15088).unwrap())),
+        (gateway("", "istio", &from("from: All")), ["b/w.is-no-waypoint.invalid"; 2], Termination::Agent),
+    ] {
+        let mut compiler = compiler("", "b/w", "b/w");
+        let rest = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {team: t}}\n---\napiVersion: v1\nkind: Pod\n\
+             metadata: {name: g, namespace: b, labels: {gateway.networking.k8s.io/gateway-name: w}}\n\
+             spec: {nodeName: n1, containers: [{name: app}]}\nstatus: {phase: Running, podIP: 10.0.0.9}\n---\n";
+        let objects = parse(&[(FileName::new("g.yaml"), format!("{rest}{text}").as_str())]).unwrap();
+        objects.into_objects().for_each(|object| compiler.set(object));
+        let mesh = compiler.mesh();
+        assert_eq!(bound(&mesh)[..2], want.map(str::to_owned), "{text}");
+        let pod = mesh.workloads.iter().find(|one| one.namespace.as_str() == "b").unwrap();
+        assert_eq!(pod.termination, termination, "{text}");
+        let namespace = Some("b".parse().unwrap());
+        compiler.remove(&ObjectKey { kind: "Gateway".into(), namespace, name: "w".into() });
+        assert_eq!(bound(&compiler.mesh())[..2], [FAR, FAR].map(str::to_owned), "{text}");
+    }
 }

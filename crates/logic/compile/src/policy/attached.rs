@@ -6,6 +6,8 @@ use weir_authz::http::HttpPolicy;
 use weir_manifest::{RequestAuthenticationSpec, TargetRef};
 use weir_model::{Namespace, PolicyName, PolicySource};
 
+use crate::gateway::GatewayRole;
+
 /// A policy with targetRefs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attached {
@@ -118,6 +120,6 @@ impl Attached {
 }
 
 /// Whether Gateways of the class are waypoints.
-pub(crate) fn is_of_waypoints(class: &str) -> bool {
-    crate::GatewayRole::of_class(class) == crate::GatewayRole::Waypoint
+pub fn is_of_waypoints(class: &str) -> bool {
+    GatewayRole::of_class(class) == GatewayRole::Waypoint
 }

@@ -39,6 +39,11 @@ impl Configs {
         self.legal.remove(object).is_some() || illegal
     }
 
+    /// The object as it is in force.
+    pub(crate) fn legal(&self, object: &ObjectKey) -> Option<&Arc<ConfigObject>> {
+        self.legal.get(object)
+    }
+
     /// Those of a kind, by namespace and name.
     pub fn of(&self, kind: ConfigKind) -> impl Iterator<Item = &Arc<ConfigObject>> {
         self.legal.values().filter(move |object| object.kind == kind)

@@ -1,6 +1,7 @@
 //! Objects that shape requests: routes, destinations, gateways, telemetry. Every value is legal.
 
 mod destination_rule;
+mod export_to;
 mod gateway;
 mod gateway_route;
 mod reference_grant;
@@ -15,7 +16,11 @@ use weir_model::Namespace;
 use super::{Labels, object};
 use crate::error::{ObjectRef, Origin};
 
-pub use destination_rule::DestinationRuleSpec;
+pub use destination_rule::{
+    ConnectionPool, DestinationRuleSpec, HttpVersion, LoadBalancer, PortPolicy, ProxyVersion, Remark, RemarkKind,
+    SubsetSpec, TcpKeepalive, TlsSettings, TrafficPolicy, TunnelProtocol, TunnelSettings,
+};
+pub use export_to::ExportTo;
 pub use gateway::{
     GatewayAddress, GatewaySpec, InboundBinding, Infrastructure, LabelExpression, LabelOperator, LabelSelector,
     Listener, ListenerNamespaces, RouteNamespaces, TlsMode, WaypointFor,
@@ -25,9 +30,16 @@ pub use gateway_route::{
     RequestMirror, RouteBackend, RouteFilters, SessionCarrier, SessionPersistence,
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrantSpec};
-pub use service_entry::ServiceEntrySpec;
-pub use telemetry::TelemetrySpec;
-pub use virtual_service::VirtualServiceSpec;
+pub use service_entry::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec};
+pub use telemetry::{
+    AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TelemetrySpec,
+    TracingEntry, WorkloadMode,
+};
+pub use virtual_service::{
+    VirtualAct, VirtualDelegate, VirtualDestination, VirtualHeaders, VirtualHost, VirtualHttp, VirtualMatch,
+    VirtualMirror, VirtualRetries, VirtualRoute, VirtualServiceSpec, VirtualTcp, VirtualTcpMatch, VirtualTls,
+    VirtualTlsMatch, VirtualUri,
+};
 
 /// An object that shapes requests.
 #[derive(Debug, Clone, PartialEq)]

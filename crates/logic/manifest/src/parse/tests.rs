@@ -275,7 +275,7 @@ metadata: {name: todoui}
 spec: {template: {anything: [goes]}}
 ---
 apiVersion: networking.istio.io/v1alpha3
-kind: VirtualService
+kind: Sidecar
 metadata: {name: todoui, namespace: b}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -290,11 +290,7 @@ metadata: {name: b, labels: {istio.io/use-waypoint: w}}
     let lines: Vec<_> = ignored.iter().map(|one| format!("{} {} {:?}", one.object, one.field, one.why)).collect();
     assert_eq!(
         lines,
-        [
-            "Deployment default/todoui  PodsOnly",
-            "VirtualService b/todoui  NeedsWaypoint",
-            "GatewayClass weir  NeedsWaypoint",
-        ]
+        ["Deployment default/todoui  PodsOnly", "Sidecar b/todoui  OtherProxy", "GatewayClass weir  NeedsWaypoint",]
     );
 }
 

@@ -293,7 +293,7 @@ impl Reading<'_> {
 type Read<R, T> = fn(&mut R, &At<'_>, &str) -> Option<T>;
 
 /// The network of its first address, and of IPv4 where it holds nothing else, written as IPv6.
-fn canonical(net: IpNet) -> IpNet {
+pub(crate) fn canonical(net: IpNet) -> IpNet {
     let mapped = match net {
         IpNet::V6(net) => net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(96)),
         IpNet::V4(_) => None,

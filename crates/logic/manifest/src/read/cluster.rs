@@ -27,7 +27,7 @@ pub(crate) fn namespace(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_
     let mode = meta.mode(reader);
     let waypoint = meta.waypoint(reader);
     let name = reader.name(meta.name.as_ref()?)?;
-    Some(NamespaceObject { origin: reader.origin.clone(), name, mode, waypoint })
+    Some(NamespaceObject { origin: reader.origin.clone(), name, mode, labels: meta.labels.owned(), waypoint })
 }
 
 /// A Node.

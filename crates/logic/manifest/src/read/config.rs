@@ -7,6 +7,7 @@ mod gateway;
 mod gateway_route;
 mod reference_grant;
 mod references;
+mod scalar;
 mod service_entry;
 mod telemetry;
 mod virtual_service;
@@ -81,9 +82,8 @@ fn spec(reader: &mut Reader, object: &Fields<'_>, meta: &Meta<'_>, kind: ConfigK
         ConfigKind::DestinationRule => {
             destination_rule::spec(reader, &at, meta).map(|spec| ConfigSpec::DestinationRule(Box::new(spec)))
         }
-        ConfigKind::ServiceEntry => {
-            service_entry::spec(reader, &at, meta).map(|spec| ConfigSpec::ServiceEntry(Box::new(spec)))
-        }
+        ConfigKind::ServiceEntry => service_entry::spec(reader, &at, meta, object.field("status"))
+            .map(|spec| ConfigSpec::ServiceEntry(Box::new(spec))),
         ConfigKind::Telemetry => telemetry::spec(reader, &at, meta).map(|spec| ConfigSpec::Telemetry(Box::new(spec))),
         ConfigKind::Gateway => gateway::spec(reader, &at, meta).map(|spec| ConfigSpec::Gateway(Box::new(spec))),
         ConfigKind::HttpRoute | ConfigKind::GrpcRoute | ConfigKind::TcpRoute => {

@@ -164,7 +164,7 @@ pub(crate) fn generation(reader: &mut Reader, meta: &Meta<'_>) -> Option<i64> {
 }
 
 /// `selector`, `targetRef` or `targetRefs`, one of them at most.
-fn target(reader: &mut Reader, spec: &Fields<'_>) -> Option<PolicyTarget> {
+pub(crate) fn target(reader: &mut Reader, spec: &Fields<'_>) -> Option<PolicyTarget> {
     let (selector, one, several) = (spec.field("selector"), spec.field("targetRef"), spec.field("targetRefs"));
     match (selector, one, several) {
         (None, None, None) => Some(PolicyTarget::All),

@@ -4,12 +4,12 @@ use weir_authz::{
     Destination, Peer,
     http::{HttpFacts, HttpPolicies},
 };
-use weir_manifest::{FileName, Object, parse};
+use weir_manifest::{FileName, Object, RouteNamespaces, WaypointFor, parse};
 use weir_model::Port;
 use weir_request::{Normalization, Parts, Request};
 
 use super::{super::tests::settings, *};
-use crate::{GatewayFacts, WaypointFor};
+use crate::gateway::GatewayFacts;
 
 /// Namespace `a`, whose services `s` and `v` are bound to `w`, `n` to nothing, `m` to what is not there, `i` to an ingress and `x` to nobody's
 /// endpoints; and the namespace `root`.
@@ -53,8 +53,8 @@ fn gateway(class: &str) -> GatewayFacts {
     GatewayFacts {
         role: GatewayRole::of_class(class),
         waypoint_for: WaypointFor::Service,
-        inbound: crate::InboundBinding::Hbone,
-        namespaces: crate::AllowedNamespaces::Same,
+        proxy: None,
+        namespaces: RouteNamespaces::Same,
     }
 }
 
@@ -282,10 +282,7 @@ fn a_status_is_said_again_when_what_it_names_is_something_else() {
     );
     let declared = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: a}, spec: \
                     {gatewayClassName: weir-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}";
-    assert_eq!(
-        after(&mut |compiler| compiler.set(one(declared))),
-        "bound to a/w; Service a/late is bound to a/w, but there is no such Gateway: connections are refused"
-    );
+    assert_eq!(after(&mut |compiler| compiler.set(one(declared))), "bound to a/w");
     assert_eq!(
         after(&mut |compiler| compiler.remove(&one(declared).key())),
         "Service a/late is bound to a/w, but there is no such Gateway: connections are refused; there is no Gateway a/w"

@@ -42,13 +42,13 @@ pub enum WaypointFor {
 }
 
 /// How connections are handed to a waypoint that does not terminate HBONE itself. Istio, annotation
-/// `ambient.istio.io/waypoint-inbound-binding`, such as `PROXY/15088`.
+/// `ambient.istio.io/waypoint-inbound-binding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InboundBinding {
-    /// `NONE`: plain, at this port or that which was asked for.
-    None(Option<Port>),
-    /// `PROXY`: behind a header of the PROXY protocol, version 2, at this port or that which was asked for.
-    Proxy(Option<Port>),
+    /// `NONE`: they are not, it terminates HBONE.
+    None,
+    /// `PROXY/15088`: behind a header of the PROXY protocol, version 2, at this port.
+    Proxy(Port),
 }
 
 /// `Listener`.

@@ -69,17 +69,13 @@ fn waypoint_for(reader: &mut Reader, meta: &Meta<'_>) -> Option<WaypointFor> {
     word(reader, &at, FOR, "\"service\", \"workload\", \"all\" or \"none\"")
 }
 
-/// Annotation `ambient.istio.io/waypoint-inbound-binding`: a protocol, and a port behind a slash.
+/// Annotation `ambient.istio.io/waypoint-inbound-binding`. Without a port the agent would not know where to.
 fn inbound_binding(reader: &mut Reader, meta: &Meta<'_>) -> Option<InboundBinding> {
     let (text, at) = meta.annotations.at("ambient.istio.io/waypoint-inbound-binding")?;
-    let (protocol, at_port) = match text.split_once('/') {
-        Some((protocol, digits)) => (protocol, port(digits).map(Some)),
-        None => (text, Some(None)),
-    };
-    match (protocol, at_port) {
-        ("PROXY", Some(port)) => Some(InboundBinding::Proxy(port)),
-        ("NONE", Some(port)) => Some(InboundBinding::None(port)),
-        (_, Some(_) | None) => reader.expected(&at, "\"PROXY\" or \"NONE\", and \"/\" and a port if it is another"),
+    match (text, text.strip_prefix("PROXY/").and_then(port)) {
+        ("NONE", _) => Some(InboundBinding::None),
+        (_, Some(port)) => Some(InboundBinding::Proxy(port)),
+        (_, None) => reader.expected(&at, "\"NONE\", or \"PROXY/\" and a port"),
     }
 }
 

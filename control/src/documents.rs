@@ -1,0 +1,108 @@
+//! What waypoints are told: objects as their authors wrote them, each to those whose namespaces it concerns; and who is a waypoint.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use weir_compile::{concerns, is_of_waypoints};
+use weir_manifest::{ConfigKind, ConfigSpec, Object, ObjectKey};
+use weir_model::{Namespace, ServiceAccount};
+use weir_xds::Store;
+
+/// The Gateways that are waypoints, by namespace and name: a waypoint runs as a service account of its Gateway's name.
+#[derive(Debug, Default)]
+pub(crate) struct Waypoints(RwLock<BTreeSet<(Namespace, Arc<str>)>>);
+
+impl Waypoints {
+    /// Whether a service account is that of a waypoint.
+    pub(crate) fn include(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&(namespace.clone(), account.as_str().into()))
+    }
+
+    fn set(&self, key: &ObjectKey, is_one: bool) {
+        let Some(namespace) = &key.namespace else { return };
+        let name = (namespace.clone(), key.name.clone());
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if is_one {
+            known.insert(name)
+        } else {
+            known.remove(&name)
+        };
+    }
+}
+
+/// Changes of objects on their way to the store.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    waypoints: Arc<Waypoints>,
+    changed: BTreeMap<String, Option<weir_xds::Object>>,
+}
+
+impl Documents {
+    /// No changes yet. Waypoints that come and go are noted there.
+    pub(crate) fn new(waypoints: Arc<Waypoints>) -> Self {
+        Self { waypoints, changed: BTreeMap::new() }
+    }
+
+    /// An object is there, or is so now.
+    pub(crate) fn set(&mut self, object: &Object, document: Option<Arc<str>>) {
+        let key = object.key();
+        if let Object::Config(config) = object
+            && config.kind == ConfigKind::Gateway
+        {
+            let is_one = matches!(&config.spec, ConfigSpec::Gateway(spec) if is_of_waypoints(&spec.class));
+            self.waypoints.set(&key, is_one);
+        }
+        let concerns: Vec<Namespace> = concerns(object).into_iter().collect();
+        let told = document.filter(|_| !concerns.is_empty()).map(|json| weir_xds::Object { json, concerns });
+        self.changed.insert(key.to_string(), told);
+    }
+
+    /// An object is gone.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        if &*key.kind == ConfigKind::Gateway.name() {
+            self.waypoints.set(key, false);
+        }
+        self.changed.insert(key.to_string(), None);
+    }
+
+    /// Hands over what changed since the last time.
+    pub(crate) fn flush(&mut self, store: &Store) {
+        let changed: Vec<_> = mem::take(&mut self.changed).into_iter().collect();
+        store.apply_objects(&changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_manifest::{FileName, parse};
+
+    use super::*;
+
+    #[test]
+    fn a_waypoint_is_who_runs_as_its_gateway_for_as_long_as_that_is_one() {
+        let gateway = |class: &str| {
+            let text = format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: w, namespace: shop}}, spec: \
+                 {{gatewayClassName: {class}, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}}}"
+            );
+            let objects = parse(&[(FileName::new("g.yaml"), &text)]).unwrap();
+            objects.into_objects().next().unwrap()
+        };
+        let waypoints = Arc::new(Waypoints::default());
+        let mut documents = Documents::new(waypoints.clone());
+        let is =
+            |namespace: &str, account: &str| waypoints.include(&namespace.parse().unwrap(), &account.parse().unwrap());
+        assert!(!is("shop", "w"));
+        documents.set(&gateway("weir-waypoint"), None);
+        assert!(is("shop", "w") && !is("other", "w") && !is("shop", "default"));
+        documents.set(&gateway("ingress"), None);
+        assert!(!is("shop", "w"));
+        documents.set(&gateway("istio-waypoint"), None);
+        documents.remove(&gateway("istio-waypoint").key());
+        assert!(!is("shop", "w"));
+    }
+}

@@ -1,0 +1,205 @@
+//! Headers that are of a connection and not of its messages, and those that only a proxy may write.
+//!
+//! What Istio's users know of a sidecar holds: `x-forwarded-for` is left as it came, for a waypoint is no edge; `x-forwarded-proto` is said if nobody said it; what begins with
+//! `x-envoy-` is for proxies alone and does not get in; `server` and `via` are not touched.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+};
+use weir_route::HeaderList;
+
+/// `x-forwarded-proto`.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What a client names in `connection` is dropped; these say who it is and where it goes, and are not its to drop.
+const NOT_NAMED: &[&str] = &["host", "authorization", "content-length", "transfer-encoding", "te", "cookie"];
+
+/// Takes out of a request what is of the client's connection, and what it may not say. Gives the protocol it wants to change to.
+pub(crate) fn clean_request(headers: &mut HeaderMap, version: Version) -> Option<HeaderValue> {
+    let mut drop: Vec<HeaderName> = Vec::new();
+    let mut has_proto = false;
+    for name in headers.keys() {
+        let text = name.as_str();
+        match text.as_bytes().first() {
+            Some(b'x') if text.starts_with("x-envoy-") => drop.push(name.clone()),
+            Some(b'x') => has_proto |= *name == FORWARDED_PROTO,
+            Some(b'c' | b'k' | b'p' | b'u' | b't' | b'e') if is_of_connection(name) => drop.push(name.clone()),
+            Some(_) | None => {}
+        }
+    }
+    if !has_proto {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if drop.is_empty() {
+        return None;
+    }
+    let upgrade = is_named(headers, "upgrade").then(|| headers.get(UPGRADE).cloned()).flatten();
+    let has_trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
+    drop.extend(named(headers));
+    for name in drop {
+        headers.remove(name);
+    }
+    if has_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    upgrade.filter(|_| version == Version::HTTP_11)
+}
+
+/// Takes out of an answer what is of the endpoint's connection.
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in named(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, UPGRADE, TRANSFER_ENCODING, TE, EXPECT].contains(name)
+}
+
+/// What `connection` names.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).map(str::trim);
+    let may_go = |name: &&str| {
+        !NOT_NAMED.iter().any(|kept| kept.eq_ignore_ascii_case(name)) && !starts_with(name, "x-forwarded-")
+    };
+    names.filter(may_go).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect()
+}
+
+fn starts_with(text: &str, start: &str) -> bool {
+    text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
+}
+
+fn is_named(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| has_token(value, name))
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whom a request is for.
+///
+/// # Errors
+/// When it says so twice, or not at all.
+pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err("more than one host header");
+    }
+    match (uri.authority(), host) {
+        // RFC 9112 §3.2.2: the target counts, whatever the header says.
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| "a host that is none"),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err("no host header"),
+    }
+}
+
+/// Makes the headers of a request such as HTTP/1.1 has them. Their length is known, or they are sent in chunks.
+pub(crate) fn for_http1(headers: &mut HeaderMap, authority: &HeaderValue, length: Option<u64>) {
+    headers.insert(HOST, authority.clone());
+    if length.is_none() {
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_some() && cookies.next().is_some() {
+        // RFC 9113 §8.2.3.
+        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, whole);
+        }
+    }
+}
+
+/// The headers of a message as rules change them.
+pub(crate) struct Changed<'h>(pub(crate) &'h mut HeaderMap);
+
+impl HeaderList for Changed<'_> {
+    fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    fn append(&mut self, name: &str, value: &str) {
+        // Rules name headers that are headers: a compiler has read them.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            self.0.append(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_is_of_a_connection_stays_there() {
+        for (given, want, upgrade) in [
+            (vec![("accept", "*/*")], vec![("accept", "*/*"), ("x-forwarded-proto", "http")], None),
+            (
+                vec![
+                    ("connection", "close, X-Hop, x-forwarded-for"),
+                    ("x-hop", "1"),
+                    ("x-forwarded-for", "1.2.3.4"),
+                    ("keep-alive", "5"),
+                    ("x-envoy-retry-on", "5xx"),
+                    ("x-forwarded-proto", "https"),
+                    ("expect", "100-continue"),
+                    ("te", "gzip"),
+                ],
+                vec![("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")],
+                None,
+            ),
+            (
+                vec![("te", "gzip;q=1, Trailers"), ("upgrade", "h2c"), ("x-forwarded-proto", "http")],
+                vec![("te", "trailers"), ("x-forwarded-proto", "http")],
+                None,
+            ),
+            (
+                vec![("connection", "Upgrade"), ("upgrade", "websocket"), ("x-forwarded-proto", "http")],
+                vec![("x-forwarded-proto", "http")],
+                Some("websocket"),
+            ),
+        ] {
+            let mut headers = map(&given);
+            let wants = clean_request(&mut headers, Version::HTTP_11);
+            assert_eq!(headers, map(&want), "{given:?}");
+            assert_eq!(wants.as_ref().map(HeaderValue::as_bytes), upgrade.map(str::as_bytes), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        for (uri, hosts, want) in [
+            ("/", vec!["a"], Ok("a")),
+            ("http://b/", vec!["a"], Ok("b")),
+            ("http://b/", vec![], Ok("b")),
+            ("/", vec![], Err("no host header")),
+            ("/", vec!["a", "a"], Err("more than one host header")),
+        ] {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(name, HeaderValue::from_static(value));
+            }
+            let got = authority(&uri.parse().unwrap(), &map);
+            assert_eq!(got, want.map(HeaderValue::from_static), "{uri} {hosts:?}");
+        }
+    }
+}

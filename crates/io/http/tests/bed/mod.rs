@@ -1,0 +1,364 @@
+//! What the tests put the engine into: endpoints that a test names, a configuration it writes, and what was recorded. Backends are scripts on raw sockets,
+//! so that what arrives there is seen byte for byte.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, spawn_local},
+    time::{Instant, timeout},
+};
+use weir_balance::{Client, Place, Weight};
+use weir_http::{
+    Admission, Around, Arrival, ConnectError, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
+};
+use weir_model::{AppProtocol, Health, Hostname, Port};
+use weir_request::Request;
+use weir_serving::{Host, Serving, Subset};
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The host that clients ask for.
+pub const SHOP: &str = "shop.default.svc.cluster.local";
+
+/// What was recorded of a request.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub status: u16,
+    pub flags: String,
+    pub details: String,
+    pub attempts: u32,
+    pub received: u64,
+    pub sent: u64,
+    pub upstream: Option<SocketAddr>,
+    pub call: Option<weir_http::Call>,
+}
+
+/// What the engine is put into.
+pub struct Bed {
+    snapshot: RefCell<Rc<Snapshot>>,
+    endpoints: RefCell<HashMap<Hostname, Vec<Endpoint>>>,
+    pub seen: RefCell<Vec<Seen>>,
+    pub connects: Cell<u32>,
+    pub refuse: Cell<Option<u16>>,
+}
+
+impl Around for Bed {
+    type Io = TcpStream;
+    type Span = ();
+
+    fn snapshot(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    fn place(&self) -> Client {
+        Client::default()
+    }
+
+    fn endpoints(&self, host: &Hostname, _: Port, _: Option<&Subset>) -> Vec<Endpoint> {
+        self.endpoints.borrow().get(host).cloned().unwrap_or_default()
+    }
+
+    fn original(&self, arrival: &Arrival) -> Option<Endpoint> {
+        match arrival.target {
+            Target::Pod { address } => Some(endpoint(address, AppProtocol::Unknown)),
+            Target::Service { .. } => None,
+        }
+    }
+
+    async fn connect(&self, to: &Endpoint, _: &Arrival, _: Duration) -> Result<TcpStream, ConnectError> {
+        self.connects.set(self.connects.get() + 1);
+        let stream = TcpStream::connect(to.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn admit(&self, _: &Arrival, _: Option<&Host>, _: &Request<'_>) -> Admission {
+        match self.refuse.get() {
+            None => Admission::Pass(Vec::new()),
+            Some(status) => Admission::Answer(Box::new(weir_http::Refusal {
+                status,
+                body: "RBAC: access denied".into(),
+                headers: Vec::new(),
+                flags: Flags::NONE,
+                details: "rbac_access_denied_matched_policy[none]".into(),
+            })),
+        }
+    }
+
+    fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
+
+    fn end(&self, (): (), record: &Record<'_>) {
+        self.seen.borrow_mut().push(Seen {
+            status: record.status,
+            flags: record.flags.to_string(),
+            details: record.details.to_owned(),
+            attempts: record.attempts,
+            received: record.received,
+            sent: record.sent,
+            upstream: record.upstream_host(),
+            call: record.call,
+        });
+    }
+}
+
+pub fn endpoint(address: SocketAddr, protocol: AppProtocol) -> Endpoint {
+    Endpoint {
+        name: address.to_string().into(),
+        address,
+        weight: Weight::ONE,
+        health: Health::Healthy,
+        place: Arc::new(Place::default()),
+        protocol,
+    }
+}
+
+/// An engine, and what it is put into.
+pub struct Mesh {
+    pub bed: Rc<Bed>,
+    pub engine: Rc<Engine<Bed>>,
+    address: SocketAddr,
+}
+
+/// Runs a test on a runtime such as a worker has.
+pub fn run<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async { timeout(PATIENCE * 3, test).await.expect("the test came to its end") });
+}
+
+pub fn settings() -> Settings {
+    Settings { tick: Duration::from_millis(20), ..Settings::default() }
+}
+
+impl Mesh {
+    /// An engine that serves `protocol` on loopback, of that family.
+    pub async fn new(family: IpAddr, protocol: AppProtocol, settings: Settings) -> Self {
+        let bed = Rc::new(Bed {
+            snapshot: RefCell::new(Rc::new(Snapshot { serving: Arc::default(), version: 1 })),
+            endpoints: RefCell::default(),
+            seen: RefCell::default(),
+            connects: Cell::new(0),
+            refuse: Cell::new(None),
+        });
+        let engine = Engine::new(settings, Rc::clone(&bed));
+        let listener = TcpListener::bind((family, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = Target::Service { host: SHOP.parse().unwrap(), port: Port::new(80).unwrap(), protocol };
+        let accepting = Rc::clone(&engine);
+        spawn_local(async move {
+            while let Ok((stream, client)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let arrival = Arrival {
+                    client,
+                    identity: None,
+                    workload: None,
+                    labels: None,
+                    destination: address,
+                    target: target.clone(),
+                    trusted_hops: 0,
+                };
+                spawn_local(Rc::clone(&accepting).serve(stream, arrival));
+            }
+        });
+        Self { bed, engine, address }
+    }
+
+    /// One that serves HTTP to these backends over IPv4.
+    pub async fn http(backends: &[SocketAddr]) -> Self {
+        let mesh = Self::new(Ipv4Addr::LOCALHOST.into(), AppProtocol::Http11, settings()).await;
+        mesh.endpoints(SHOP, backends, AppProtocol::Http11);
+        mesh
+    }
+
+    pub fn endpoints(&self, host: &str, backends: &[SocketAddr], protocol: AppProtocol) {
+        let of = backends.iter().map(|address| endpoint(*address, protocol)).collect();
+        self.bed.endpoints.borrow_mut().insert(host.parse().unwrap(), of);
+        let serving = Arc::clone(&self.bed.snapshot().serving);
+        self.swap(serving);
+    }
+
+    /// Another version of what is served.
+    pub fn swap(&self, serving: Arc<Serving>) {
+        let version = self.bed.snapshot().version + 1;
+        self.bed.snapshot.replace(Rc::new(Snapshot { serving, version }));
+    }
+
+    /// What is served to clients of the shop.
+    pub fn serve(&self, host: Host) {
+        self.swap(Arc::new(Serving { hosts: [(SHOP.parse().unwrap(), Arc::new(host))].into() }));
+    }
+
+    pub async fn client(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// Sends bytes on a connection of their own, and reads to its end.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.client().await;
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is an end, too: what came before it counts.
+        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection ends").unwrap_or_default();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A GET, by itself.
+    pub async fn get(&self, path: &str) -> String {
+        self.raw(format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n").as_bytes()).await
+    }
+
+    /// What was recorded, once so many have ended.
+    pub async fn seen(&self, count: usize) -> Vec<Seen> {
+        until(|| self.bed.seen.borrow().len() >= count).await;
+        self.bed.seen.borrow().clone()
+    }
+}
+
+/// Waits until something is so.
+pub async fn until(mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What a backend does with a request.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Answers, and goes on.
+    Answer(&'static str),
+    /// Answers, and closes.
+    Last(&'static str),
+    /// Answers, and resets the connection.
+    Reset(&'static str),
+    /// Says nothing.
+    Hang,
+}
+
+/// A plain answer.
+pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A backend that answers by a script, and the requests that it got.
+pub struct Backend {
+    pub address: SocketAddr,
+    pub got: Rc<RefCell<Vec<String>>>,
+    pub connections: Rc<Cell<u32>>,
+}
+
+impl Backend {
+    pub fn count(&self) -> usize {
+        self.got.borrow().len()
+    }
+
+    pub fn last(&self) -> String {
+        self.got.borrow().last().cloned().unwrap_or_default()
+    }
+}
+
+/// A backend on loopback that does with its `n`th request, from 0, what the script says.
+pub async fn backend(script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
+    backend_on(Ipv4Addr::LOCALHOST.into(), script).await
+}
+
+pub async fn backend_on(family: IpAddr, script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
+    let listener = TcpListener::bind((family, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (got, connections) = (Rc::<RefCell<Vec<String>>>::default(), Rc::new(Cell::new(0)));
+    let script = Rc::new(script);
+    let (all, opened) = (Rc::clone(&got), Rc::clone(&connections));
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            opened.set(opened.get() + 1);
+            let (all, script) = (Rc::clone(&all), Rc::clone(&script));
+            spawn_local(async move { play(stream, &all, &*script).await });
+        }
+    });
+    Backend { address, got, connections }
+}
+
+async fn play(mut stream: TcpStream, all: &RefCell<Vec<String>>, script: &dyn Fn(usize, &str) -> Act) {
+    stream.set_nodelay(true).unwrap();
+    let mut rest = Vec::new();
+    while let Some(request) = read_message(&mut stream, &mut rest).await {
+        let number = all.borrow().len();
+        all.borrow_mut().push(request.clone());
+        match script(number, &request) {
+            Act::Answer(answer) => stream.write_all(answer.as_bytes()).await.unwrap_or_default(),
+            Act::Last(answer) => return stream.write_all(answer.as_bytes()).await.unwrap_or_default(),
+            Act::Reset(answer) => {
+                stream.write_all(answer.as_bytes()).await.unwrap_or_default();
+                if !answer.is_empty() {
+                    // A reset throws away what the other side has not read: it is to have read it.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                return;
+            }
+            Act::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// One message of HTTP/1, as it came; none at the end.
+pub async fn read_message(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(end) = message_end(rest) {
+            let message: Vec<u8> = rest.drain(..end).collect();
+            return Some(String::from_utf8_lossy(&message).into_owned());
+        }
+        let mut bytes = [0; 4_096];
+        match stream.read(&mut bytes).await {
+            Ok(count @ 1..) => rest.extend_from_slice(&bytes[..count]),
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+fn message_end(bytes: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(bytes);
+    let head = text.find("\r\n\r\n")? + 4;
+    let lower = text[..head].to_ascii_lowercase();
+    if lower.contains("transfer-encoding: chunked") {
+        let body = &text[head..];
+        if body.starts_with("0\r\n\r\n") {
+            return Some(head + 5);
+        }
+        let last = body.find("\r\n0\r\n")?;
+        let end = body[last + 5..].find("\r\n").map(|at| if at == 0 { 2 } else { 0 });
+        return match end {
+            Some(2) => Some(head + last + 7),
+            _ => body[last + 5..].find("\r\n\r\n").map(|at| head + last + 5 + at + 4),
+        };
+    }
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+    (bytes.len() >= head + length).then_some(head + length)
+}
+
+/// The addresses of loopback.
+pub const FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// The body of an answer.
+pub fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+/// The status of an answer; 0 if there is none.
+pub fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,83 @@
+//! What is to be told to the authors of ServiceEntries. What they make is made with the mesh itself, for agents need it, too.
+
+use std::collections::BTreeMap;
+
+use weir_manifest::{ConfigKind, ConfigObject, EntryResolution, ExportTo, ServiceEntrySpec};
+use weir_model::{Hostname, Namespace};
+
+use super::{Configs, Finding, FindingReason, Ground, destination_rule::of_remark};
+use crate::service_entry;
+
+/// What is to be told of all of them.
+pub(super) fn findings(ground: &Ground<'_>, configs: &Configs) -> Vec<Finding> {
+    let objects = configs.of(ConfigKind::ServiceEntry);
+    let mut entries: Vec<(&ConfigObject, &ServiceEntrySpec)> =
+        objects.filter_map(|object| Some((&**object, service_entry::spec(object)?))).collect();
+    entries.sort_by_key(|(object, _)| (&object.created, &object.name, &object.namespace));
+    let mut declared: BTreeMap<(&Namespace, &Hostname), &ConfigObject> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (object, spec) in entries {
+        findings.extend(spec.remarks.iter().map(|remark| of_remark(object, remark)));
+        findings.extend(of_visibility(object, spec));
+        findings.extend(of_resolution(ground, object, spec));
+        for (i, host) in spec.hosts.iter().enumerate() {
+            let first: &ConfigObject = declared.entry((&object.namespace, host)).or_insert(object);
+            let other = if first.name == object.name { elsewhere(ground, object, host) } else { Some(older(first)) };
+            if let Some(message) = other {
+                let field = format!("spec.hosts[{i}]");
+                findings.push(Finding::new(object, field, FindingReason::Conflicted, format!("{host}: {message}")));
+            }
+        }
+    }
+    findings
+}
+
+fn of_visibility(object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Finding> {
+    match &spec.export_to {
+        ExportTo::Everywhere => None,
+        ExportTo::Only { .. } => {
+            let text = "its hosts and addresses are known in all namespaces";
+            Some(Finding::new(object, "spec.exportTo", FindingReason::Unsupported, text))
+        }
+    }
+}
+
+fn of_resolution(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Finding> {
+    let why = service_entry::unsupported(spec)?;
+    let made = spec.hosts.iter().any(|host| {
+        ground.service(host).is_some_and(|one| one.name.namespace == object.namespace && one.unsupported.is_some())
+    });
+    let finding = |reason, message: String| Some(Finding::new(object, "spec.resolution", reason, message));
+    match spec.resolution {
+        EntryResolution::None if !made => {
+            let text =
+                "NONE leads to the very address that is asked for, which agents do for all that is not in the mesh";
+            finding(FindingReason::NoEffect, text.to_owned())
+        }
+        EntryResolution::None
+        | EntryResolution::Static
+        | EntryResolution::Dns
+        | EntryResolution::DnsRoundRobin
+        | EntryResolution::DynamicDns => {
+            finding(FindingReason::Unsupported, format!("{why}: connections to its addresses are refused"))
+        }
+    }
+}
+
+fn older(first: &ConfigObject) -> String {
+    format!("ServiceEntry {}/{} declares it already, and counts", first.namespace, first.name)
+}
+
+/// Who else has the host: a Kubernetes service, or an entry of another namespace.
+fn elsewhere(ground: &Ground<'_>, object: &ConfigObject, host: &Hostname) -> Option<String> {
+    let service = ground.service(host)?;
+    let namespace = &service.name.namespace;
+    // Only a service of Kubernetes has a name that is shorter than its host.
+    if *service.short_name != *host.as_str() {
+        return Some(format!("Service {namespace}/{} has that name, and counts", service.short_name));
+    }
+    (*namespace != object.namespace).then(|| format!("it is declared in {namespace}, too, which counts at waypoints"))
+}
+
+#[cfg(test)]
+mod tests;

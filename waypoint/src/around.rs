@@ -1,0 +1,223 @@
+//! What the engine is put into: the mesh it finds endpoints in, the ways out, and who is told of each request.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::HeaderMap;
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::timeout;
+use weir_balance::{Client, Place, Weight};
+use weir_http::{Admission, Arrival, ConnectError, Endpoint, Record, Snapshot, Target};
+use weir_model::{AppProtocol, Health, HealthPolicy, Hostname, Locality, Network, Port, Service, Workload, WorkloadUid};
+use weir_request::Request;
+use weir_serving::{Host, Subset};
+use weir_telemetry::AccessLog;
+use weir_world::Family;
+
+use crate::{
+    compiled::State,
+    see::{Seen, Seer},
+    upstream::{Io, OnBehalf, Upstream},
+    worker::{Own, Shared},
+};
+
+/// How an endpoint is found again: by its workload and its address.
+type Key = (Arc<str>, SocketAddr);
+
+/// What one worker's engine is put into.
+pub(crate) struct Around {
+    shared: Shared,
+    own: Arc<Own>,
+    state: RefCell<Arc<State>>,
+    snapshot: RefCell<Rc<Snapshot>>,
+    place: RefCell<Client>,
+    /// How the endpoints are reached that were given out.
+    ways: RefCell<HashMap<Key, Rc<weir_world::Endpoint>>>,
+    upstream: Upstream,
+    seer: Seer,
+    rng: RefCell<SmallRng>,
+    reported: Cell<i64>,
+}
+
+impl Around {
+    pub(crate) fn new(shared: &Shared, access: Option<AccessLog>) -> anyhow::Result<Self> {
+        let (state, own) = (shared.state(), shared.own.clone());
+        let snapshot = Rc::new(Snapshot { serving: state.serving.clone(), version: 0 });
+        let around = Self {
+            place: RefCell::new(place(&state, &own)),
+            upstream: Upstream::new(shared.identities.clone())?,
+            seer: Seer::new(&shared.metrics, access),
+            shared: shared.clone(),
+            own,
+            state: RefCell::new(state),
+            snapshot: RefCell::new(snapshot),
+            ways: RefCell::default(),
+            rng: RefCell::new(SmallRng::from_os_rng()),
+            reported: Cell::new(0),
+        };
+        around.introduce();
+        Ok(around)
+    }
+
+    /// Takes over the state that is in force by now.
+    pub(crate) fn follow(&self, version: u64) {
+        let state = self.shared.state();
+        self.upstream.follow(&state.world);
+        self.ways.borrow_mut().retain(|_, way| state.world.workload(&way.workload.uid).is_some());
+        *self.place.borrow_mut() = place(&state, &self.own);
+        *self.snapshot.borrow_mut() = Rc::new(Snapshot { serving: state.serving.clone(), version });
+        *self.state.borrow_mut() = state;
+        self.introduce();
+        self.seer.forget();
+        let (connections, _) = self.upstream.size();
+        let connections = i64::try_from(connections).unwrap_or(i64::MAX);
+        self.shared.metrics.pool_connections.inc_by(connections - self.reported.replace(connections));
+    }
+
+    /// What peers are told of this waypoint.
+    fn introduce(&self) {
+        let state = self.state.borrow();
+        let own = self.own.uid.as_ref().and_then(|uid| state.world.workload(uid));
+        self.upstream.introduce(&own.map(|own| weir_wire::baggage::describe(&own)).unwrap_or_default());
+    }
+
+    /// Opens nothing more on any tunnel connection.
+    pub(crate) fn retire(&self) {
+        self.upstream.retire();
+    }
+
+    /// How the endpoint is reached now.
+    fn way(&self, to: &Endpoint) -> Option<Rc<weir_world::Endpoint>> {
+        let known = self.ways.borrow().get(&(to.name.clone(), to.address)).cloned();
+        known.or_else(|| {
+            let port = Port::new(to.address.port())?;
+            let state = self.state.borrow();
+            state.world.pod_endpoint(&self.own.network, to.address.ip(), port).map(Rc::new)
+        })
+    }
+
+    /// Gives out an endpoint.
+    fn give(&self, one: weir_world::Endpoint, health: Health, protocol: AppProtocol) -> Endpoint {
+        let name: Arc<str> = one.workload.uid.as_str().into();
+        let place = Place { locality: one.locality.clone(), ..Place::default() };
+        let endpoint = Endpoint {
+            name: name.clone(),
+            address: one.target,
+            weight: Weight::ONE,
+            health,
+            place: Arc::new(place),
+            protocol,
+        };
+        self.ways.borrow_mut().insert((name, one.target), Rc::new(one));
+        endpoint
+    }
+}
+
+impl weir_http::Around for Around {
+    type Io = Io;
+    type Span = Seen;
+
+    fn snapshot(&self) -> Rc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    fn place(&self) -> Client {
+        self.place.borrow().clone()
+    }
+
+    fn endpoints(&self, host: &Hostname, port: Port, subset: Option<&Subset>) -> Vec<Endpoint> {
+        let state = self.state.borrow().clone();
+        let Some(name) = state.names.get(host) else { return Vec::new() };
+        let Some(service) = state.world.service(name).filter(|service| service.unsupported.is_none()) else {
+            return Vec::new();
+        };
+        let protocol = service.ports.iter().find(|own| own.port == port).map_or(AppProtocol::Unknown, |own| own.protocol);
+        let chosen = |uid: &WorkloadUid| match subset {
+            None => true,
+            Some(subset) => state.labels(uid).is_some_and(|labels| {
+                subset.labels.iter().all(|(key, value)| {
+                    labels.iter().any(|(own, of)| **own == **key && **of == **value)
+                })
+            }),
+        };
+        let family = family(service, &self.own.network);
+        let all = state.world.endpoints(&self.own.network, name, port, family);
+        all.filter(|one| chosen(&one.workload.uid))
+            .map(|one| {
+                let health = match service.health_policy {
+                    HealthPolicy::OnlyReady => one.health,
+                    HealthPolicy::All => Health::Healthy,
+                };
+                self.give(one, health, protocol)
+            })
+            .collect()
+    }
+
+    fn original(&self, arrival: &Arrival) -> Option<Endpoint> {
+        let port = Port::new(arrival.destination.port())?;
+        let one = self.state.borrow().world.pod_endpoint(&self.own.network, arrival.destination.ip(), port)?;
+        let health = one.health;
+        Some(self.give(one, health, AppProtocol::Unknown))
+    }
+
+    async fn connect(&self, to: &Endpoint, arrival: &Arrival, limit: Duration) -> Result<Io, ConnectError> {
+        let refused = |reason: String| ConnectError::Refused(reason.into());
+        let way = self.way(to).ok_or_else(|| refused(format!("{} left the mesh", to.name)))?;
+        let host = match &arrival.target {
+            Target::Service { host, .. } => Some(host),
+            Target::Pod { .. } => None,
+        };
+        let connecting = self.upstream.connect(&way, OnBehalf { client: arrival.client, host });
+        match timeout(limit, connecting).await {
+            Ok(connected) => connected.map_err(|reason| ConnectError::Failed(std::io::Error::other(reason))),
+            Err(_late) => Err(ConnectError::Timeout(limit)),
+        }
+    }
+
+    fn admit(&self, _arrival: &Arrival, _host: Option<&Host>, _request: &Request<'_>) -> Admission {
+        Admission::Pass(Vec::new())
+    }
+
+    fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Seen {
+        self.seer.begin(arrival, headers, &mut *self.rng.borrow_mut(), SystemTime::now())
+    }
+
+    fn end(&self, span: Seen, record: &Record<'_>) {
+        let state = self.state.borrow();
+        let service = record.service.and_then(|(host, ..)| {
+            let name = state.names.get(host)?;
+            state.world.service(name)
+        });
+        let workload: Option<Arc<Workload>> =
+            record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone());
+        self.seer.end(span, record, service, workload.as_ref());
+    }
+}
+
+/// Where it runs, and how many others of its kind.
+fn place(state: &State, own: &Own) -> Client {
+    let Some(workload) = own.uid.as_ref().and_then(|uid| state.world.workload(uid)) else { return Client::default() };
+    let mut siblings: Vec<(Locality, u32)> = Vec::new();
+    for membership in &workload.services {
+        let Some((port, _)) = membership.ports.first() else { continue };
+        for one in state.world.endpoints(&own.network, &membership.service, *port, Family::V4) {
+            match siblings.iter_mut().find(|(locality, _)| *locality == one.locality) {
+                Some((_, count)) => *count += 1,
+                None => siblings.push((one.locality.clone(), 1)),
+            }
+        }
+    }
+    Client { place: Place { locality: workload.locality.clone(), ..Place::default() }, siblings }
+}
+
+/// The family a service's endpoints are reached by: that of its first address.
+fn family(service: &Service, network: &Network) -> Family {
+    let own = service.vips.iter().find(|(of, _)| of == network);
+    own.map_or(Family::V4, |(_, vip)| Family::of(vip.addr()))
+}
