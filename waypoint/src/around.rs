@@ -14,7 +14,9 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::timeout;
 use weir_balance::{Client, Place, Weight};
 use weir_http::{Admission, Arrival, ConnectError, Endpoint, Record, Snapshot, Target};
-use weir_model::{AppProtocol, Health, HealthPolicy, Hostname, Locality, Network, Port, Service, Workload, WorkloadUid};
+use weir_model::{
+    AppProtocol, Health, HealthPolicy, Hostname, Locality, Network, Port, Service, Workload, WorkloadUid,
+};
 use weir_request::Request;
 use weir_serving::{Host, Subset};
 use weir_telemetry::AccessLog;
@@ -22,6 +24,7 @@ use weir_world::Family;
 
 use crate::{
     compiled::State,
+    gate::Gate,
     see::{Seen, Seer},
     upstream::{Io, OnBehalf, Upstream},
     worker::{Own, Shared},
@@ -40,6 +43,7 @@ pub(crate) struct Around {
     /// How the endpoints are reached that were given out.
     ways: RefCell<HashMap<Key, Rc<weir_world::Endpoint>>>,
     upstream: Upstream,
+    gate: Gate,
     seer: Seer,
     rng: RefCell<SmallRng>,
     reported: Cell<i64>,
@@ -52,6 +56,7 @@ impl Around {
         let around = Self {
             place: RefCell::new(place(&state, &own)),
             upstream: Upstream::new(shared.identities.clone())?,
+            gate: Gate::new(shared.keys.clone()),
             seer: Seer::new(&shared.metrics, access),
             shared: shared.clone(),
             own,
@@ -137,13 +142,15 @@ impl weir_http::Around for Around {
         let Some(service) = state.world.service(name).filter(|service| service.unsupported.is_none()) else {
             return Vec::new();
         };
-        let protocol = service.ports.iter().find(|own| own.port == port).map_or(AppProtocol::Unknown, |own| own.protocol);
+        let protocol =
+            service.ports.iter().find(|own| own.port == port).map_or(AppProtocol::Unknown, |own| own.protocol);
         let chosen = |uid: &WorkloadUid| match subset {
             None => true,
             Some(subset) => state.labels(uid).is_some_and(|labels| {
-                subset.labels.iter().all(|(key, value)| {
-                    labels.iter().any(|(own, of)| **own == **key && **of == **value)
-                })
+                subset
+                    .labels
+                    .iter()
+                    .all(|(key, value)| labels.iter().any(|(own, of)| **own == **key && **of == **value))
             }),
         };
         let family = family(service, &self.own.network);
@@ -180,8 +187,11 @@ impl weir_http::Around for Around {
         }
     }
 
-    fn admit(&self, _arrival: &Arrival, _host: Option<&Host>, _request: &Request<'_>) -> Admission {
-        Admission::Pass(Vec::new())
+    fn admit(&self, arrival: &Arrival, host: Option<&Host>, request: &Request<'_>) -> Admission {
+        match host {
+            Some(host) => self.gate.ask(&host.guard, arrival, request),
+            None => self.gate.ask(&self.snapshot.borrow().serving.guard, arrival, request),
+        }
     }
 
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Seen {

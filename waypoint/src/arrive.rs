@@ -21,12 +21,7 @@ struct Peer {
 }
 
 /// Serves one tunnel connection to its end. `handshaking` is dropped when the handshake is over.
-pub(crate) async fn tunnels(
-    worker: Rc<Worker>,
-    stream: Stream,
-    client: SocketAddr,
-    handshaking: oneshot::Sender<()>,
-) {
+pub(crate) async fn tunnels(worker: Rc<Worker>, stream: Stream, client: SocketAddr, handshaking: oneshot::Sender<()>) {
     let (identity, established) = match prove(&worker, stream).await {
         Ok(proven) => proven,
         Err(reason) => {

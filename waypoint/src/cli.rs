@@ -76,6 +76,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) trusted_proxies: u32,
 
+    /// A file of roots, PEM, that certificates of issuers of tokens may lead to, beside those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwks_ca: Option<PathBuf>,
+
+    /// A network, or a host's name, that keys of issuers may be fetched from though it is not public: an issuer in the cluster. May be given several times.
+    #[arg(long, value_name = "NETWORK|HOST")]
+    pub(crate) jwks_allow: Vec<String>,
+
     /// Where /metrics and /stats/prometheus are served.
     #[arg(long, default_value_t = everywhere(15020), value_name = "ADDRESS")]
     pub(crate) stats_addr: SocketAddr,

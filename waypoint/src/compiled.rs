@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use weir_compile::{Compiled, Compiler, Settings};
+use weir_compile::{Compiled, Compiler, Settings, WaypointName};
 use weir_manifest::Objects;
 use weir_model::{Hostname, ServiceName, WorkloadUid};
 use weir_serving::Serving;
@@ -27,14 +27,14 @@ pub(crate) struct State {
 
 impl State {
     /// What objects mean.
-    pub(crate) fn of(objects: Objects, settings: &Settings) -> Self {
+    pub(crate) fn of(objects: Objects, settings: &Settings, gateway: &WaypointName) -> Self {
         let mut compiler = Compiler::new(settings.clone());
         for object in objects.into_objects() {
             compiler.set(object);
         }
         compiler.take();
-        let Compiled { serving, findings, statuses } = compiler.routes();
         let world = compiler.world().clone();
+        let Compiled { serving, findings, statuses, .. } = compiler.serving(&world, gateway);
         let mut notes: Vec<String> = findings.iter().map(ToString::to_string).collect();
         notes.extend(statuses.iter().flat_map(refused));
         let labels = compiler.labels().map(|(uid, labels)| (uid, share(&labels))).collect();

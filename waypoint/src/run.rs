@@ -14,6 +14,7 @@ use tokio::{
     sync::watch,
     time::Instant,
 };
+use weir_compile::WaypointName;
 use weir_identity::{DevelopmentCa, Identities};
 use weir_manifest::Ignored;
 use weir_model::SpiffeId;
@@ -59,7 +60,7 @@ impl Waypoint {
         let identities = identities(&arguments)?;
         let metrics = Arc::new(Metrics::new("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let shared = Shared::new(state.clone(), identities.clone(), own, metrics);
+        let shared = Shared::new(state.clone(), identities.clone(), own, metrics, keys(&arguments)?);
         let access = match arguments.access_log {
             Switch::On => Some(AccessLog::start(arguments.log_format, std::io::stdout())?),
             Switch::Off => None,
@@ -167,7 +168,9 @@ fn open(arguments: &Arguments) -> anyhow::Result<(Arc<State>, Source)> {
         cluster_domain: arguments.cluster_domain.clone(),
         root_namespace: arguments.root_namespace.clone(),
     };
-    Source::open(&arguments.manifests, settings).map_err(|errors| {
+    let gateway =
+        WaypointName { namespace: arguments.gateway.namespace.clone(), name: arguments.gateway.name.as_str().into() };
+    Source::open(&arguments.manifests, settings, gateway).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(|error| format!("  {}", weir_identity::causes(error))).collect();
         anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
     })
@@ -177,6 +180,22 @@ fn identities(arguments: &Arguments) -> anyhow::Result<Option<(Arc<Identities>, 
     let Some(ca_dir) = &arguments.ca_dir else { return Ok(None) };
     let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
     Ok(Some((Arc::new(Identities::new(Arc::new(ca))), arguments.identity()?)))
+}
+
+/// Begins to fetch the keys of those who issue tokens.
+fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
+    let mut allowed = weir_jwks::Allowed::default();
+    for one in &arguments.jwks_allow {
+        match one.parse() {
+            Ok(network) => allowed.networks.push(network),
+            Err(_) => allowed.hosts.push(one.clone()),
+        }
+    }
+    let roots = weir_jwks::Roots { file: arguments.jwks_ca.clone() };
+    let config = weir_jwks::Config { roots, allowed, ..weir_jwks::Config::default() };
+    let (fetcher, handle) = weir_jwks::Fetcher::new(config).context("--jwks-ca")?;
+    tokio::spawn(fetcher.run());
+    Ok(handle)
 }
 
 /// Gets the first certificate, and has it renewed.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rand::Rng;
-use weir_http::{Arrival, Protocol, Record, Target};
+use weir_http::{Arrival, Protocol, Record};
 use weir_model::{Flag, Flags, MetricSettings, Service, Workload};
 use weir_telemetry::{
     AccessLog, GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, Metrics, TcpSubject,
@@ -60,7 +60,8 @@ impl Seer {
         service: Option<&Arc<Service>>,
         workload: Option<&Arc<Workload>>,
     ) {
-        let source = HttpParty { workload: record.arrival.workload.as_ref(), identity: record.arrival.identity.as_ref() };
+        let source =
+            HttpParty { workload: record.arrival.workload.as_ref(), identity: record.arrival.identity.as_ref() };
         let destination = HttpParty { workload, identity: None };
         let security = match record.arrival.identity {
             Some(_) => HttpSecurity::MutualTls,
@@ -145,6 +146,31 @@ fn id(rng: &mut impl Rng) -> HeaderValue {
 
 /// The same flags in the mesh's words.
 fn flags(of: weir_http::Flags) -> Flags {
-    let _ = of;
-    Flags::default()
+    use weir_http::Flag as Theirs;
+    let mut flags = Flags::NONE;
+    for (theirs, own) in [
+        (Theirs::NoHealthyUpstream, Flag::NoHealthyUpstream),
+        (Theirs::UpstreamConnectionFailure, Flag::UpstreamConnectionFailure),
+        (Theirs::UpstreamOverflow, Flag::UpstreamOverflow),
+        (Theirs::NoRoute, Flag::NoRouteFound),
+        (Theirs::NoCluster, Flag::NoClusterFound),
+        (Theirs::UpstreamConnectionTermination, Flag::UpstreamConnectionTermination),
+        (Theirs::UpstreamRemoteReset, Flag::UpstreamRemoteReset),
+        (Theirs::LocalReset, Flag::LocalReset),
+        (Theirs::UpstreamRequestTimeout, Flag::UpstreamRequestTimeout),
+        (Theirs::UpstreamRetryLimitExceeded, Flag::UpstreamRetryLimitExceeded),
+        (Theirs::DownstreamConnectionTermination, Flag::DownstreamConnectionTermination),
+        (Theirs::DownstreamProtocolError, Flag::DownstreamProtocolError),
+        (Theirs::UpstreamProtocolError, Flag::UpstreamProtocolError),
+        (Theirs::DelayInjected, Flag::DelayInjected),
+        (Theirs::FaultInjected, Flag::FaultInjected),
+        (Theirs::Unauthorized, Flag::UnauthorizedExternalService),
+        (Theirs::DurationTimeout, Flag::DurationTimeout),
+        (Theirs::StreamIdleTimeout, Flag::StreamIdleTimeout),
+    ] {
+        if of.has(theirs) {
+            flags.set(own);
+        }
+    }
+    flags
 }

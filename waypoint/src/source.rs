@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use weir_compile::Settings;
+use weir_compile::{Settings, WaypointName};
 use weir_discovery::{Folder, SourceError, Timing, Update};
 use weir_manifest::Ignored;
 
@@ -24,8 +24,12 @@ impl Source {
     ///
     /// # Errors
     /// Everything that keeps the folder's contents from being taken.
-    pub(crate) fn open(folder: &Path, settings: Settings) -> Result<(Arc<State>, Self), Vec<SourceError>> {
-        let make = move |objects| Arc::new(State::of(objects, &settings));
+    pub(crate) fn open(
+        folder: &Path,
+        settings: Settings,
+        gateway: WaypointName,
+    ) -> Result<(Arc<State>, Self), Vec<SourceError>> {
+        let make = move |objects| Arc::new(State::of(objects, &settings, &gateway));
         let (state, folder) = Folder::open_as(folder, Timing::default(), make)?;
         Ok((state, Self(folder)))
     }

@@ -95,7 +95,8 @@ impl Upstream {
     pub(crate) async fn connect(&self, to: &Endpoint, of: OnBehalf<'_>) -> Result<Io, String> {
         match &to.way {
             Way::Plain => {
-                let stream = TcpStream::connect(to.target).await.map_err(|error| format!("{error} at {}", to.target))?;
+                let stream =
+                    TcpStream::connect(to.target).await.map_err(|error| format!("{error} at {}", to.target))?;
                 stream.set_nodelay(true).map_err(|error| error.to_string())?;
                 Ok(Io::Plain(stream))
             }

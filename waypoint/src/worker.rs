@@ -22,6 +22,7 @@ use tokio::{
 use weir_hbone::{Closer, Handshakes, Role, Settings};
 use weir_http::Engine;
 use weir_identity::Identities;
+use weir_jwks::Handle as Keys;
 use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
 use weir_telemetry::{AccessLog, Metrics};
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Option<(Arc<Identities>, SpiffeId)>,
     pub(crate) own: Arc<Own>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Keys of those who issue tokens.
+    pub(crate) keys: Keys,
 }
 
 impl Shared {
@@ -81,9 +84,10 @@ impl Shared {
         identities: Option<(Arc<Identities>, SpiffeId)>,
         own: Own,
         metrics: Arc<Metrics>,
+        keys: Keys,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
-        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics }
+        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, keys }
     }
 
     /// What is in force.
@@ -93,6 +97,8 @@ impl Shared {
 
     /// Puts a state in force.
     pub(crate) fn publish(&self, state: Arc<State>) {
+        let hosts = state.serving.hosts.values().map(|host| &host.guard);
+        self.keys.follow(hosts.chain([&state.serving.guard]).flat_map(|guard| guard.tokens.sources()));
         self.state.store(state);
         self.changed.send_modify(|version| *version += 1);
     }
@@ -219,7 +225,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(shared: Shared, access: Option<AccessLog>, trusted_proxies: u32) -> anyhow::Result<Self> {
         let around = Rc::new(Around::new(&shared, access)?);
-        let engine = Rc::new(Engine::new(weir_http::Settings::default(), around.clone()));
+        let engine = Engine::new(weir_http::Settings::default(), around.clone());
         Ok(Self {
             shared,
             around,

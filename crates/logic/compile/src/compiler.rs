@@ -32,6 +32,7 @@ mod index;
 mod plain;
 mod policies;
 mod required;
+mod serving;
 mod statuses;
 mod waypoints;
 
@@ -246,7 +247,7 @@ impl Compiler {
         self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
     }
 
-    /// What is served of the mesh as it was last taken.
+    /// Routes and destinations in the mesh as it was last taken, whoever serves them: nothing stands before their requests.
     pub fn routes(&self) -> Compiled {
         routes(&self.settings, &self.taken, &self.configs)
     }

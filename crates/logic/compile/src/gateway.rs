@@ -233,15 +233,17 @@ impl fmt::Display for BindingStatus {
 
 impl From<&GatewaySpec> for GatewayFacts {
     fn from(spec: &GatewaySpec) -> Self {
-        let hbone = spec.listeners.iter().find(|listener| &*listener.protocol == "HBONE");
-        let listener = hbone.or(spec.listeners.first());
+        let speaks = |protocol: &str| spec.listeners.iter().find(|listener| &*listener.protocol == protocol);
+        let handed = speaks("istio.io/PROXY");
+        let listener = speaks("HBONE").or(handed).or(spec.listeners.first());
         Self {
             role: GatewayRole::of_class(&spec.class),
             waypoint_for: spec.waypoint_for.unwrap_or(WaypointFor::Service),
             proxy: match spec.inbound_binding {
                 Some(InboundBinding::Proxy(port)) => Some(port),
                 // Nobody would know who the client is: what comes in the clear is not taken for what came over HBONE.
-                Some(InboundBinding::None) | None => None,
+                Some(InboundBinding::None) => None,
+                None => handed.map(|listener| listener.port),
             },
             namespaces: listener.map_or(RouteNamespaces::Same, |listener| listener.namespaces.clone()),
         }

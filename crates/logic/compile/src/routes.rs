@@ -106,6 +106,7 @@ fn assemble(
             http: Arc::new(http),
             tcp: Arc::new(tcp),
             destinations: destinations.unwrap_or_else(|| Destinations::none().clone()),
+            guard: Arc::default(),
             refused,
         };
         serving.hosts.insert(name.clone(), Arc::new(host));

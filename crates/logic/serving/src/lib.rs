@@ -4,6 +4,7 @@
 //! and knows neither the formats of configuration nor where endpoints are: those the mesh's `World` knows.
 
 mod destination;
+mod guard;
 mod host;
 mod serving;
 
@@ -11,5 +12,6 @@ pub use destination::{
     ClusterPolicy, Destinations, HttpPool, Keepalive, PortPolicies, Subset, TcpPool, UnknownSubset, Upgrade,
     UpstreamTls,
 };
+pub use guard::Guard;
 pub use host::Host;
 pub use serving::Serving;

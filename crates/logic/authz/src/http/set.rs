@@ -53,6 +53,12 @@ enum Asks {
 }
 
 impl HttpPolicies {
+    /// Whether there is none at all: everything passes, and nothing is noted.
+    pub fn is_empty(&self) -> bool {
+        let Self { deny, allow, audit, dry_deny, dry_allow, dry_audit, level: _, spellings: _ } = self;
+        [deny, allow, audit, dry_deny, dry_allow, dry_audit].into_iter().all(|list| list.policies.is_empty())
+    }
+
     /// The policies over a service whose requests are read at this level, in any order.
     pub fn new(policies: impl IntoIterator<Item = Arc<HttpPolicy>>, level: Normalization) -> Self {
         let mut lists = [const { Vec::new() }; 6];

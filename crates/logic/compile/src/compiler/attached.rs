@@ -1,6 +1,6 @@
 //! Policies with targetRefs among the objects: which of them cover what a waypoint serves, and who enforces them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_authz::http::HttpPolicy;
 use weir_manifest::{Backing, ConfigKind, ConfigSpec, Labels, TargetRef, WaypointLabels};
@@ -36,6 +36,25 @@ impl Compiler {
             AtWaypoint::Tokens(tokens) => Some(tokens.clone()),
         };
         self.over(served, gateway).filter_map(tokens).collect()
+    }
+
+    /// What policies are attached to by name.
+    pub(super) fn targets(&self) -> BTreeSet<Served> {
+        let declared = self.index.attached.iter().filter_map(|name| Some((name, self.index.policies.get(name)?)));
+        let of = |(name, declared): (&PolicyName, &Declared)| -> Vec<Served> {
+            let namespace = || name.namespace.clone();
+            let targets = declared.attached.iter().flat_map(|attached| &attached.to);
+            targets
+                .filter_map(|target| match TargetKind::of(target)? {
+                    TargetKind::Service => Some(Served::Service { namespace: namespace(), name: target.name.clone() }),
+                    TargetKind::ServiceEntry => {
+                        Some(Served::ServiceEntry { namespace: namespace(), name: target.name.clone() })
+                    }
+                    TargetKind::Gateway | TargetKind::GatewayClass => None,
+                })
+                .collect()
+        };
+        declared.flat_map(of).collect()
     }
 
     fn over(&self, served: &Served, gateway: &WaypointName) -> impl Iterator<Item = &AtWaypoint> {
@@ -125,7 +144,7 @@ impl Index {
 }
 
 /// The class of a Gateway, if there is one.
-fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Option<&'c str> {
+pub(super) fn class_of<'c>(configs: &'c Configs, namespace: &Namespace, name: &str) -> Option<&'c str> {
     configs.of(ConfigKind::Gateway).find_map(|object| match &object.spec {
         ConfigSpec::Gateway(spec) if object.namespace == *namespace && *object.name == *name => Some(&*spec.class),
         ConfigSpec::Gateway(_)

@@ -272,3 +272,42 @@ fn a_gateway_is_what_its_object_says_as_long_as_there_is_one() {
         assert_eq!(bound(&compiler.mesh())[..2], [FAR, FAR].map(str::to_owned), "{text}");
     }
 }
+
+#[test]
+fn what_a_gateway_says_to_those_who_bind_to_it() {
+    let facts = |meta: &str, class: &str, listener: &str| {
+        let text = format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: w, namespace: a{meta}}}, \
+             spec: {{gatewayClassName: {class}, listeners: [{listener}]}}}}"
+        );
+        let objects = parse(&[(FileName::new("f.yaml"), text.as_str())]).unwrap();
+        let weir_manifest::ConfigSpec::Gateway(spec) = &objects.configs[0].spec else { panic!("{text}") };
+        GatewayFacts::from(&**spec)
+    };
+    let plain = GatewayFacts {
+        role: GatewayRole::Waypoint,
+        waypoint_for: WaypointFor::Service,
+        proxy: None,
+        namespaces: RouteNamespaces::Same,
+    };
+    let label = |value: &str| format!(", labels: {{istio.io/waypoint-for: {value}}}");
+    let binding = |value: &str| format!(", annotations: {{ambient.istio.io/waypoint-inbound-binding: {value}}}");
+    let mesh = "{name: mesh, port: 15008, protocol: HBONE}";
+    let all = "{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: All}}}";
+    let proxy = "{name: mesh, port: 15088, protocol: istio.io/PROXY}";
+    let handed = || GatewayFacts { proxy: Port::new(15088), ..plain.clone() };
+    for (meta, listener, want) in [
+        (String::new(), mesh, plain.clone()),
+        (label("service"), mesh, plain.clone()),
+        (label("workload"), mesh, GatewayFacts { waypoint_for: WaypointFor::Workload, ..plain.clone() }),
+        (label("all"), mesh, GatewayFacts { waypoint_for: WaypointFor::All, ..plain.clone() }),
+        (label("none"), mesh, GatewayFacts { waypoint_for: WaypointFor::None, ..plain.clone() }),
+        (binding("PROXY/15088"), mesh, handed()),
+        (binding("NONE"), proxy, plain.clone()),
+        (String::new(), proxy, handed()),
+        (String::new(), all, GatewayFacts { namespaces: RouteNamespaces::All, ..plain.clone() }),
+    ] {
+        assert_eq!(facts(&meta, "istio-waypoint", listener), want, "{meta} {listener}");
+    }
+    assert_eq!(facts("", "istio", mesh).role, GatewayRole::Other);
+}

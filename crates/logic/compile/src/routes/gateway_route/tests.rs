@@ -74,11 +74,6 @@ fn compiled(objects: &str) -> Compiled {
         Err(errors) => panic!("{:#?}", errors.iter().map(ToString::to_string).collect::<Vec<_>>()),
     };
     let mut compiler = Compiler::new(settings());
-    for config in &objects.configs {
-        if let Some(facts) = waypoint_facts(config) {
-            compiler.set_gateway(&config.namespace, &config.name, Some(facts));
-        }
-    }
     objects.into_objects().for_each(|object| compiler.set(object));
     compiler.take();
     compiler.routes()

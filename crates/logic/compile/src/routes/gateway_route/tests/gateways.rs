@@ -1,7 +1,6 @@
 //! Gateways of waypoints: what attaches to them, and what is said of them.
 
 use super::*;
-use crate::{AllowedNamespaces, GatewayFacts, GatewayRole, InboundBinding, WaypointFor};
 
 fn gateway(meta: &str, class: &str, listeners: &str) -> String {
     object("Gateway", "shop", "wp", meta, &format!("{{gatewayClassName: {class}, listeners: [{listeners}]}}"))
@@ -212,49 +211,4 @@ fn statuses_are_written_as_the_api_has_them() {
     assert_eq!(json, want);
     let json = serde_json::to_value(&compiled.gateways[0].listeners[0]).unwrap();
     assert_eq!((&json["attachedRoutes"], &json["supportedKinds"][0]), (&1.into(), &"HTTPRoute".into()));
-}
-
-#[test]
-fn what_a_gateway_says_to_those_who_bind_to_it() {
-    let facts = |meta: &str, class: &str, listeners: &str| {
-        let text = gateway(meta, class, listeners);
-        let objects = parse(&[(FileName::new("f.yaml"), &text)]).unwrap();
-        waypoint_facts(&objects.configs[0]).unwrap()
-    };
-    let plain = GatewayFacts {
-        role: GatewayRole::Waypoint,
-        waypoint_for: WaypointFor::Service,
-        inbound: InboundBinding::Hbone,
-        namespaces: AllowedNamespaces::Same,
-    };
-    let port = |number| Port::new(number).unwrap();
-    let label = |value: &str| format!(", labels: {{istio.io/waypoint-for: {value}}}");
-    let binding = |value: &str| format!(", annotations: {{ambient.istio.io/waypoint-inbound-binding: {value}}}");
-    let all = "{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: All}}}";
-    let some = "{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {namespaces: {from: Selector, \
-                selector: {matchLabels: {kubernetes.io/metadata.name: a}}}}}";
-    let these = AllowedNamespaces::These(["a".parse().unwrap()].into());
-    let proxy = "{name: mesh, port: 15088, protocol: istio.io/PROXY}";
-    for (meta, listener, want) in [
-        (String::new(), MESH_LISTENER, plain.clone()),
-        (label("service"), MESH_LISTENER, plain.clone()),
-        (label("workload"), MESH_LISTENER, GatewayFacts { waypoint_for: WaypointFor::Workload, ..plain.clone() }),
-        (label("all"), MESH_LISTENER, GatewayFacts { waypoint_for: WaypointFor::All, ..plain.clone() }),
-        (label("none"), MESH_LISTENER, GatewayFacts { waypoint_for: WaypointFor::None, ..plain.clone() }),
-        (
-            binding("PROXY/15088"),
-            MESH_LISTENER,
-            GatewayFacts { inbound: InboundBinding::Proxy(port(15088)), ..plain.clone() },
-        ),
-        (binding("NONE"), proxy, plain.clone()),
-        (String::new(), proxy, GatewayFacts { inbound: InboundBinding::Proxy(port(15088)), ..plain.clone() }),
-        (String::new(), all, GatewayFacts { namespaces: AllowedNamespaces::All, ..plain.clone() }),
-        (String::new(), some, GatewayFacts { namespaces: these, ..plain.clone() }),
-    ] {
-        assert_eq!(facts(&meta, "istio-waypoint", listener), want, "{meta} {listener}");
-    }
-    assert_eq!(facts("", "istio", MESH_LISTENER).role, GatewayRole::Other);
-    let text = http("[]");
-    let objects = parse(&[(FileName::new("f.yaml"), &text)]).unwrap();
-    assert_eq!(waypoint_facts(&objects.configs[0]), None);
 }
