@@ -27,6 +27,12 @@ const MESH: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: i, namespace: a, labels: {istio.io/use-waypoint: ingress}}, spec: {ports: [{port: 80}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: x, namespace: a, labels: {istio.io/use-waypoint: w}}, spec: {type: ExternalName, externalName: x.example.com}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: se, namespace: a, labels: {istio.io/use-waypoint: w}},
+ spec: {hosts: [se.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: sn, namespace: a, labels: {istio.io/use-waypoint: none}},
+ spec: {hosts: [sn.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}}
 ";
 
 fn objects(text: &str) -> Vec<Object> {
@@ -131,6 +137,8 @@ fn the_status_says_which_waypoint_enforces_a_policy() {
             None,
             Some("a GatewayClass is a target of policies of the root namespace only"),
         ),
+        ("a", to(ENTRY, "se"), "Accepted", w, None),
+        ("a", to(ENTRY, "sn"), "AncestorNotBound", None, Some("ServiceEntry a/sn has no waypoint")),
         ("a", to(ENTRY, "e"), "TargetNotFound", None, Some("there is no ServiceEntry a/e")),
     ] {
         let said = said(&compiler(&policy(space, "p", &refs, ", rules: [{to: [{operation: {paths: ['/a']}}]}]")));
@@ -238,7 +246,7 @@ fn what_is_written_is_what_is_decided() {
     let policies = HttpPolicies::new(compiler.covering(&served("s"), &waypoint("w")), Normalization::Base);
     let port = Port::new(80).unwrap();
     for (who, method, target, want) in [
-        ("web", "GET", "/api/x", "AuthorizationPolicy a/p, spec.rules[0] (f.yaml:17)"),
+        ("web", "GET", "/api/x", "AuthorizationPolicy a/p, spec.rules[0] (f.yaml:23)"),
         ("shop", "GET", "/api/x", "no rule of AuthorizationPolicy a/p matches"),
         ("web", "PUT", "/api/x", "no rule of AuthorizationPolicy a/p matches"),
         ("web", "GET", "/api/x/y", "no rule of AuthorizationPolicy a/p matches"),
