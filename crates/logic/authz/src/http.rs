@@ -23,7 +23,7 @@ mod rule;
 mod set;
 mod words;
 
-pub use decision::{DENIED, HttpDecision, HttpForeseen, HttpGround};
+pub use decision::{HttpDecision, HttpForeseen, HttpGround};
 pub use explain::{HttpExplanation, Requested};
 pub use facts::{HttpFacts, Token};
 pub use path::PathPattern;

@@ -53,25 +53,7 @@ pub enum HttpGround<'s> {
     },
 }
 
-/// The body of the answer, 403, to a request that may not pass. Envoy, RBAC filter.
-pub const DENIED: &str = "RBAC: access denied";
-
 impl<'s> HttpGround<'s> {
-    /// How the access log names the ground of a refusal: Envoy's `RESPONSE_CODE_DETAILS`, with the policy named as Istio names it.
-    pub fn details(&self) -> String {
-        let matched = match self {
-            Self::Rule { policy, rule } => {
-                let index = rule.place.index.map_or_else(|| "none".to_owned(), |index| index.to_string());
-                format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.source.name)
-            }
-            Self::Rejected { policy, .. } => {
-                format!("ns[{}]-policy[{}]-rule[none]", policy.name.namespace, policy.source.name)
-            }
-            Self::NothingAsked | Self::NotAllowed { .. } => "none".to_owned(),
-        };
-        format!("rbac_access_denied_matched_policy[{matched}]")
-    }
-
     /// The one policy that decided, if one did.
     pub fn policy(&self) -> Option<&'s HttpPolicy> {
         match self {

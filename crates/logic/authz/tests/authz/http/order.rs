@@ -2,12 +2,12 @@
 
 use weir_authz::{
     Destination,
-    http::{DENIED, HttpField, HttpPolicy, HttpRule, Part},
+    http::{HttpField, HttpPolicy, Part},
 };
 use weir_model::Port;
 
 use super::scene::{
-    Scene, allow, anything, audit, deny, dry, filed, header, paths, rejected, rule, said, scene, set, short, sides, to,
+    Scene, allow, anything, audit, deny, dry, header, paths, rejected, rule, said, scene, set, short, sides, to,
 };
 
 #[test]
@@ -31,21 +31,6 @@ fn deny_comes_before_allow_and_silence_admits_unless_something_allows() {
     ] {
         assert_eq!(scene().decided(&policies), want, "{policies:?}");
     }
-}
-
-#[test]
-fn a_refusal_is_named_in_the_access_log_as_istio_names_it() {
-    for (policies, want) in [
-        (vec![allow("a", vec![])], "none"),
-        (vec![filed(deny("d", vec![to(vec![paths("/x")]), anything()]))], "ns[shop]-policy[d]-rule[1]"),
-        (vec![deny("d", vec![HttpRule::default()])], "ns[shop]-policy[d]-rule[none]"),
-        (vec![rejected(allow("r", vec![]))], "ns[shop]-policy[r]-rule[none]"),
-    ] {
-        let set = set(&policies, scene().level);
-        let details = scene().see(|facts| set.decide(facts).ground.details()).unwrap();
-        assert_eq!(details, format!("rbac_access_denied_matched_policy[{want}]"));
-    }
-    assert_eq!(DENIED, "RBAC: access denied");
 }
 
 #[test]
