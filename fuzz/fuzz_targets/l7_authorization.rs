@@ -25,7 +25,8 @@ fuzz_target!(|text: &str| {
     let policies = policies(manifests);
     let headers = [Header { name: "x", value: value.as_bytes() }];
     for level in LEVELS {
-        let Ok(request) = Request::read(Parts { method, scheme: "http", authority, target, headers: &headers }, level) else {
+        let Ok(request) = Request::read(Parts { method, scheme: "http", authority, target, headers: &headers }, level)
+        else {
             continue;
         };
         check(&request, &policies, level);
