@@ -189,6 +189,28 @@ fn what_a_waypoint_cannot_enforce_denies_and_says_so() {
     );
 }
 
+#[test]
+fn a_policy_whose_target_cannot_be_made_out_any_more_stays_with_its_waypoint() {
+    let text = policy("a", "p", &to(SERVICE, "s"), ", action: DENY, rules: [{}]");
+    let mut compiler = compiler(&text);
+    let before = compiler.covering(&served("s"), &waypoint("w"));
+    let Some(Object::Policy(legal)) = objects(&text).pop() else { panic!("a policy") };
+    let unknown = weir_manifest::PolicyObject {
+        target: weir_manifest::PolicyTarget::Unknown,
+        spec: weir_manifest::PolicySpec::Rejected("spec.targetRefs: no".into()),
+        ..legal
+    };
+    compiler.set(Object::Policy(unknown));
+    assert_eq!((compiler.covering(&served("s"), &waypoint("w")), before.len()), (before, 1));
+    let why = "what it said before stays in force: spec.targetRefs: no";
+    let want = [
+        format!("WaypointAccepted false Invalid: {why}"),
+        format!("weir.dev/Enforced false NotAsWritten: waypoint a/w ({why})"),
+        format!("waypoint a/w ({why})"),
+    ];
+    assert_eq!(said(&compiler), want);
+}
+
 fn served(name: &str) -> Served {
     Served::Service { namespace: "a".parse().unwrap(), name: name.into() }
 }
