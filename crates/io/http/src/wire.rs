@@ -65,7 +65,9 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        let count = if total <= FLAT && parts.len() > 1 {
+        let count = if let [part] = parts {
+            ready!(Pin::new(&mut self.io).poll_write(cx, part))?
+        } else if total <= FLAT {
             let mut flat = [0; FLAT];
             let mut at = 0;
             for part in parts {
