@@ -1,6 +1,5 @@
 //! What the tests put the engine into: endpoints that a test names, a configuration it writes, and what was recorded. Backends are scripts on raw sockets,
 //! so that what arrives there is seen byte for byte.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     cell::{Cell, RefCell},
@@ -145,6 +144,12 @@ pub(crate) fn settings() -> Settings {
 impl Mesh {
     /// An engine that serves `protocol` on loopback, of that family.
     pub(crate) async fn new(family: IpAddr, protocol: AppProtocol, settings: Settings) -> Self {
+        let target = Target::Service { host: SHOP.parse().unwrap(), port: Port::new(80).unwrap(), protocol };
+        Self::to(family, target, settings).await
+    }
+
+    /// An engine whose clients all ask for that.
+    pub(crate) async fn to(family: IpAddr, target: Target, settings: Settings) -> Self {
         let bed = Rc::new(Bed {
             snapshot: RefCell::new(Rc::new(Snapshot { serving: Arc::default(), version: 1 })),
             endpoints: RefCell::default(),
@@ -155,7 +160,6 @@ impl Mesh {
         let engine = Engine::new(settings, Rc::clone(&bed));
         let listener = TcpListener::bind((family, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let target = Target::Service { host: SHOP.parse().unwrap(), port: Port::new(80).unwrap(), protocol };
         let accepting = Rc::clone(&engine);
         spawn_local(async move {
             while let Ok((stream, client)) = listener.accept().await {

@@ -1,15 +1,14 @@
 //! HTTP/2 through the engine: clients and endpoints of it, in any combination with HTTP/1.1.
 
-mod bed;
-
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use bed::{Act, Mesh, OK, SHOP, backend, run, settings, until};
 use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::spawn_local};
 use weir_model::AppProtocol;
+
+use crate::bed::{self, Act, Mesh, OK, SHOP, backend, run, settings, until};
 
 async fn client(mesh: &Mesh) -> SendRequest<Bytes> {
     let (sender, connection) = h2::client::handshake(mesh.client().await).await.unwrap();

@@ -1,10 +1,9 @@
 //! HTTP/1.1 through the engine, byte for byte on both sides.
 
-mod bed;
-
-use bed::{Act, FAMILIES, Mesh, OK, backend, backend_on, body, read_message, run, settings, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_model::AppProtocol;
+
+use crate::bed::{self, Act, FAMILIES, Mesh, OK, backend, backend_on, body, read_message, run, settings, status};
 
 #[test]
 fn a_request_goes_to_the_endpoint_and_its_answer_comes_back() {

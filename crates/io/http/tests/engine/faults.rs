@@ -1,10 +1,7 @@
 //! What fails, and what is made of it: retries, resets, timeouts, breakers. What arrives at a backend is counted: nothing is sent twice that must not be.
 
-mod bed;
-
 use std::{num::NonZeroU32, rc::Rc, sync::Arc, time::Duration};
 
-use bed::{Act, Mesh, OK, SHOP, backend, body, read_message, run, status, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_balance::{Limits, OutlierDetection, Percent, Policy};
 use weir_route::{
@@ -12,6 +9,8 @@ use weir_route::{
     Target, Timeouts,
 };
 use weir_serving::{ClusterPolicy, Destinations, Host, PortPolicies};
+
+use crate::bed::{Act, Mesh, OK, SHOP, backend, body, read_message, run, status, until};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 

@@ -1,10 +1,7 @@
 //! Connections over time: drained, too slow, silent; configuration that changes under load; and what is not HTTP.
 
-mod bed;
-
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use bed::{Act, FAMILIES, Mesh, OK, SHOP, backend, read_message, run, settings, status, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -13,6 +10,8 @@ use tokio::{
 };
 use weir_http::Settings;
 use weir_model::AppProtocol;
+
+use crate::bed::{self, Act, FAMILIES, Mesh, OK, SHOP, backend, read_message, run, settings, status, until};
 
 /// A server that says something first, if it is given, and then echoes to the end.
 async fn talker(family: std::net::IpAddr, first: &'static str) -> SocketAddr {
