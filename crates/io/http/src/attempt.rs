@@ -370,9 +370,9 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     fn headers(&self) -> HeaderMap {
-        let mut headers = self.head.headers.clone();
-        headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.number));
-        headers
+        let mut fields = self.head.headers.clone();
+        fields.insert(ATTEMPT_COUNT, headers::number(self.number.into()));
+        fields
     }
 
     fn upload(&self) -> Upload {

@@ -265,10 +265,10 @@ impl<A: Around> Way<'_, '_, A> {
         Response::from_parts(parts, body)
     }
 
-    fn dress(&self, headers: &mut HeaderMap, took: Duration, cookie: Option<HeaderValue>) {
-        headers.insert(SERVICE_TIME, HeaderValue::from(millis(took)));
+    fn dress(&self, fields: &mut HeaderMap, took: Duration, cookie: Option<HeaderValue>) {
+        fields.insert(SERVICE_TIME, headers::number(millis(took)));
         if let Some(cookie) = cookie {
-            headers.append(header::SET_COOKIE, cookie);
+            fields.append(header::SET_COOKIE, cookie);
         }
     }
 
