@@ -19,7 +19,7 @@ use crate::{
     Compiled, Configs, Settings,
     gateway::{BindingStatus, GatewayFacts},
     policy::{self, Declared},
-    routes, service_entry,
+    routes, service, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -248,9 +248,11 @@ impl Compiler {
         &self.configs
     }
 
-    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    /// The labels of each pod and of each endpoint of a ServiceEntry, in no order: no workload has them, and subsets and `sourceLabels` ask for
+    /// them.
     pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
-        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
+        let pods = self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()));
+        pods.chain(self.index.entry_labels(&self.settings))
     }
 
     /// Routes and destinations in the mesh as it was last taken, whoever serves them: nothing stands before their requests.
@@ -333,6 +335,8 @@ impl Compiler {
 
     fn mark_address(&mut self, ip: IpAddr) {
         self.marked.spots.extend(self.index.spots_at(ip));
+        let entries = self.index.entries_addressed(ip);
+        self.mark_entries(&entries);
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -345,6 +349,11 @@ impl Compiler {
         if before.is_some() != now.is_some() {
             let shadowed = self.index.shadowed(&self.service_name(key));
             self.mark_entries(&shadowed);
+        }
+        let addresses: Vec<IpAddr> = before.iter().chain(&now).flat_map(|one| service::addresses(one)).collect();
+        for ip in addresses {
+            let entries = self.index.entries_addressed(ip);
+            self.mark_entries(&entries);
         }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
@@ -426,7 +435,7 @@ impl Compiler {
     }
 
     fn service_name(&self, key: &Key) -> ServiceName {
-        crate::service::name(&self.settings, &key.namespace, &key.name)
+        service::name(&self.settings, &key.namespace, &key.name)
     }
 }
 
