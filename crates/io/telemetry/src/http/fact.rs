@@ -87,3 +87,81 @@ pub(crate) fn literal(fact: &Fact) -> Option<std::sync::Arc<str>> {
         | Fact::SourcePrincipal => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{GrpcRecord, fixtures::Scene};
+
+    #[test]
+    fn every_fact_says_what_is_known() {
+        let scene = Scene::new();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-team", "blue".parse().unwrap());
+        headers.append("x-team", "red".parse().unwrap());
+        headers.insert("x-empty", "".parse().unwrap());
+        let grpc = Some(GrpcRecord { status: Some(5), ..GrpcRecord::default() });
+        let whole = HttpRecord {
+            server_name: Some("db.example"),
+            request_headers: Some(&headers),
+            response_headers: Some(&headers),
+            grpc,
+            ..scene.record()
+        };
+        let bare = HttpRecord {
+            authority: None,
+            code: None,
+            code_details: None,
+            upstream: None,
+            route_name: None,
+            source: crate::HttpParty::default(),
+            ..scene.record()
+        };
+        let header = |name: &str| Arc::<str>::from(name);
+        for (fact, want, without) in [
+            (Fact::Literal("x".into()), Some("x"), Some("x")),
+            (Fact::Literal("".into()), Some(""), Some("")),
+            (Fact::Method, Some("GET"), Some("GET")),
+            (Fact::Path, Some("/v2/items?limit=3"), Some("/v2/items?limit=3")),
+            (Fact::UrlPath, Some("/v2/items"), Some("/v2/items")),
+            (Fact::Host, Some("db.todo:8080"), None),
+            (Fact::Protocol, Some("HTTP/1.1"), Some("HTTP/1.1")),
+            (Fact::RequestHeader(header("x-team")), Some("blue"), None),
+            (Fact::RequestHeader(header("x-empty")), None, None),
+            (Fact::ResponseHeader(header("x-team")), Some("blue"), None),
+            (Fact::ResponseHeader(header("x-none")), None, None),
+            (Fact::ResponseCode, Some("200"), Some("0")),
+            (Fact::ResponseFlags, Some("-"), Some("-")),
+            (Fact::ResponseCodeDetails, Some("via_upstream"), None),
+            (Fact::GrpcStatus, Some("5"), None),
+            (Fact::SourceAddress, Some("[fd00::7]:40001"), Some("[fd00::7]:40001")),
+            (Fact::DestinationAddress, Some("10.96.0.9:8080"), Some("10.96.0.9:8080")),
+            (Fact::DestinationPort, Some("8080"), Some("8080")),
+            (Fact::UpstreamAddress, Some("10.0.1.9:8080"), None),
+            (Fact::UpstreamCluster, Some("inbound-vip|8080|http|db.todo.svc.cluster.local"), None),
+            (Fact::RouteName, Some("default"), None),
+            (Fact::ServerName, Some("db.example"), None),
+            (Fact::SourcePrincipal, Some("spiffe://cluster.local/ns/todo/sa/ui"), None),
+        ] {
+            assert_eq!(value(&fact, &whole).as_deref(), want, "{fact:?}");
+            assert_eq!(value(&fact, &bare).as_deref(), without, "{fact:?} of little");
+            let given = matches!(fact, Fact::Literal(_));
+            assert_eq!(literal(&fact).is_some(), given, "{fact:?} of a connection");
+        }
+    }
+
+    #[test]
+    fn what_a_peer_wrote_is_cut_between_characters() {
+        for (bytes, want) in [
+            ("a".repeat(300).into_bytes(), "a".repeat(256)),
+            ("ä".repeat(300).into_bytes(), "ä".repeat(128)),
+            (["a".as_bytes(), "ä".repeat(300).as_bytes()].concat(), format!("a{}", "ä".repeat(127))),
+            (vec![0xff; 300], "\u{fffd}".repeat(85)),
+            (b"short".to_vec(), "short".to_owned()),
+        ] {
+            assert_eq!(text(&bytes), want);
+        }
+    }
+}

@@ -210,3 +210,24 @@ fn what_was_seen_before_is_counted_without_an_allocation() {
     let counted = allocation_counter::measure(|| (0..100).for_each(|_| count()));
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
+
+#[test]
+fn every_metric_and_every_label_of_requests_is_in_telemetry_md() {
+    const DOCUMENT: &str = include_str!("../../../../../../docs/telemetry.md");
+    let (metrics, scene) = (metrics(), Scene::new());
+    metrics.meter().count(&scene.record(), &standard());
+    let text = metrics.render(Exposition::Plain);
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in names.filter(|name| *name != "istio_build") {
+        assert!(DOCUMENT.contains(&format!("| `{name}` |")), "docs/telemetry.md does not explain {name}");
+    }
+    let line = lines(&metrics, "istio_requests_total").remove(0);
+    let (_, labels) = line.split_once('{').unwrap();
+    let mut rest = DOCUMENT.split_once("Labels, in their order: ").unwrap().1;
+    for label in labels.split("\",").filter_map(|label| label.split_once('=')) {
+        let name = format!("`{}`", label.0);
+        assert!(rest.starts_with(&name), "docs/telemetry.md has another label than {name} at {:.40}", rest);
+        rest = rest[name.len()..].trim_start_matches([',', '\n', ' ']);
+    }
+    assert!(rest.starts_with(". What is not known"), "docs/telemetry.md has a label that is not there: {rest:.40}");
+}
