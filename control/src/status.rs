@@ -1,4 +1,4 @@
-//! What became of each policy, said in its status and in the log.
+//! What became of each policy, and of each service that names a waypoint: said in its status and in the log.
 
 use std::{
     collections::BTreeMap,
@@ -10,16 +10,30 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
-use weir_compile::{Compiler, ConditionKind, PolicyStatus};
+use weir_compile::{BindingOutcome, BindingStatus, Compiler, ConditionKind, PolicyStatus};
 use weir_kube::{Client, Condition, Error, Leadership, conditions_set};
 use weir_manifest::{Kind, ObjectKey};
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
-type All = BTreeMap<ObjectKey, Arc<PolicyStatus>>;
+/// The condition of a service that names a waypoint. Istio.
+const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
 
-/// What is to be said of each policy now.
+type All = BTreeMap<ObjectKey, Said>;
+
+/// What is to be said of an object.
+#[derive(Debug, Clone, PartialEq)]
+enum Said {
+    /// Of a policy.
+    Policy(Arc<PolicyStatus>),
+    /// Of a service that names a waypoint.
+    Binding(Arc<BindingStatus>),
+    /// Nothing any more of a service that named one. Forgotten once it is written.
+    Unbound,
+}
+
+/// What is to be said of each object now.
 #[derive(Debug, Default)]
 pub(crate) struct Statuses {
     all: Mutex<All>,
@@ -29,23 +43,27 @@ pub(crate) struct Statuses {
 impl Statuses {
     /// Takes over what changed, and says in the log what is not as its author wrote it.
     pub(crate) fn take(&self, compiler: &mut Compiler) {
-        let changed = compiler.take_statuses();
-        if changed.is_empty() {
+        let (policies, bindings) = (compiler.take_statuses(), compiler.take_bindings());
+        if policies.is_empty() && bindings.is_empty() {
             return;
         }
         let mut all = self.all();
-        for (key, now) in changed {
+        for (key, now) in bindings {
+            all.insert(key, now.map_or(Said::Unbound, |now| Said::Binding(Arc::new(noted(now)))));
+        }
+        for (key, now) in policies {
             let Some(now) = now else {
                 all.remove(&key);
                 continue;
             };
-            let was = all.get(&key).is_none_or(|before| before.is_as_written());
+            let as_written = |before: &Said| matches!(before, Said::Policy(before) if before.is_as_written());
+            let was = all.get(&key).is_none_or(as_written);
             match (was, now.is_as_written()) {
                 (_, false) => tracing::warn!("not enforced as written: {now}"),
                 (false, true) => tracing::info!("enforced as written now: {now}"),
                 (true, true) => tracing::debug!("enforced as written: {now}"),
             }
-            all.insert(key, Arc::new(now));
+            all.insert(key, Said::Policy(Arc::new(now)));
         }
         drop(all);
         self.changed.notify_one();
@@ -53,12 +71,43 @@ impl Statuses {
 
     /// Those of policies that are not enforced as they were written.
     pub(crate) fn not_as_written(&self) -> Vec<Arc<PolicyStatus>> {
-        self.all().values().filter(|one| !one.is_as_written()).cloned().collect()
+        let policy = |said: &Said| match said {
+            Said::Policy(one) => Some(one.clone()),
+            Said::Binding(_) | Said::Unbound => None,
+        };
+        self.all().values().filter_map(policy).filter(|one| !one.is_as_written()).collect()
+    }
+
+    /// Those of services whose connections do not go where their labels say.
+    pub(crate) fn not_bound(&self) -> Vec<Arc<BindingStatus>> {
+        let binding = |said: &Said| match said {
+            Said::Binding(one) => Some(one.clone()),
+            Said::Policy(_) | Said::Unbound => None,
+        };
+        self.all().values().filter_map(binding).filter(|one| !one.outcome.is_bound()).collect()
+    }
+
+    /// What is said of nothing any more, and was written.
+    fn forget(&self, key: &ObjectKey) {
+        let mut all = self.all();
+        if all.get(key) == Some(&Said::Unbound) {
+            all.remove(key);
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same, said in the log.
+fn noted(now: BindingStatus) -> BindingStatus {
+    match now.outcome {
+        BindingOutcome::Bound => tracing::debug!("{now}"),
+        BindingOutcome::NotServed => tracing::info!("{now}"),
+        BindingOutcome::Missing | BindingOutcome::NoWaypoint | BindingOutcome::NotAllowed => tracing::warn!("{now}"),
+    }
+    now
 }
 
 /// Writes the statuses into the cluster, as long as we lead, until `ended`. One is written when we come to lead and when it changes: what
@@ -100,11 +149,12 @@ async fn round(client: &Client, leadership: &Leadership, statuses: &Statuses, do
             continue;
         }
         match say(client, &key, &status).await {
+            Ok(()) if status == Said::Unbound => statuses.forget(&key),
             Ok(()) => drop(done.insert(key, status)),
             Err(error) => {
-                let kind = &key.kind;
-                let (namespace, name) = (&status.namespace, &status.name);
-                tracing::warn!(%kind, namespace, name, %error, "its status cannot be written; trying again");
+                let (kind, name) = (&key.kind, &key.name);
+                let namespace = key.namespace.as_ref().map(|one| one.as_str());
+                tracing::warn!(%kind, namespace, %name, %error, "its status cannot be written; trying again");
                 failed = true;
             }
         }
@@ -112,23 +162,37 @@ async fn round(client: &Client, leadership: &Leadership, statuses: &Statuses, do
     failed
 }
 
-async fn say(client: &Client, key: &ObjectKey, status: &PolicyStatus) -> Result<(), Error> {
+async fn say(client: &Client, key: &ObjectKey, said: &Said) -> Result<(), Error> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == &*key.kind) else { return Ok(()) };
-    let conditions: Vec<Condition> = status
-        .conditions
-        .iter()
-        .map(|one| Condition {
-            kind: one.kind.as_str(),
-            holds: one.holds,
-            reason: one.reason.as_str(),
-            message: one.message.clone(),
-            generation: status.generation,
-        })
-        .collect();
-    let ours = ConditionKind::ALL.map(ConditionKind::as_str);
+    let (ours, conditions) = match said {
+        Said::Policy(status) => (ConditionKind::ALL.map(ConditionKind::as_str).to_vec(), of_policy(status)),
+        Said::Binding(status) => (vec![WAYPOINT_BOUND], vec![of_binding(status)]),
+        Said::Unbound => (vec![WAYPOINT_BOUND], Vec::new()),
+    };
     match conditions_set(client, kind, key, &ours, &conditions).await {
         // It is gone, and that will be heard.
         Err(error) if error.status() == Some(404) => Ok(()),
         result => result.map(drop),
+    }
+}
+
+fn of_policy(status: &PolicyStatus) -> Vec<Condition> {
+    let condition = |one: &weir_compile::PolicyCondition| Condition {
+        kind: one.kind.as_str(),
+        holds: one.holds,
+        reason: one.reason.as_str(),
+        message: one.message.clone(),
+        generation: status.generation,
+    };
+    status.conditions.iter().map(condition).collect()
+}
+
+fn of_binding(status: &BindingStatus) -> Condition {
+    Condition {
+        kind: WAYPOINT_BOUND,
+        holds: status.outcome.is_bound(),
+        reason: status.outcome.reason(),
+        message: format!("waypoint {}/{}: {}", status.gateway_namespace, status.gateway, status.outcome),
+        generation: None,
     }
 }

@@ -238,6 +238,34 @@ fn on_demand_an_agent_knows_its_own_pods_and_what_they_talk_to() -> anyhow::Resu
     bed.meet()?;
     ensure!(known(&bed)? == ["client", "server"], "afterwards: {:?}", known(&bed)?);
 
+    // What goes through a waypoint asks for that, too. The waypoint's agent does not know that it is one, and refuses.
+    let bound = |name: &str, waypoint: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default, labels: {{istio.io/use-waypoint: {waypoint}}}}}\n\
+             spec: {{selector: {{app: client}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
+        )
+    };
+    let (selector, ports) = (labels([("app", "server")]), vec![("mesh".to_owned(), 15008, 15008)]);
+    bed.topology.add_service(ServiceSpec { name: "gate".into(), namespace: "default".into(), selector, ports })?;
+    for (name, waypoint, words) in [
+        ("lost", "nobody", ["default/nobody.default.svc.cluster.local only", "the mesh knows no such waypoint"]),
+        ("led", "gate", ["dst.workload=\"server\"", "the peer answered 400"]),
+    ] {
+        let vips = bed.topology.allot_cluster_ips("default", name)?;
+        bed.topology.add_manifest(&format!("{name}.yaml"), &bound(name, waypoint))?;
+        for vip in vips.map(|ip| SocketAddr::new(ip, 80)) {
+            eventually("it is led to its waypoint", || {
+                let log = |bed: &Controlled| bed.agents[0].log();
+                let line = |log: String| {
+                    log.lines()
+                        .any(|line| line.contains(&vip.to_string()) && words.iter().all(|word| line.contains(word)))
+                };
+                Ok(refused(bed.topology.pod("client").netns(), vip).is_ok() && line(log(&bed)))
+            })
+            .with_context(|| format!("{words:?}\n{}", bed.agents[0].log()))?;
+        }
+    }
+
     // What is nobody's is outside the mesh, and only known to be so once the control plane has said it.
     let client = bed.topology.pod("client");
     for ip in bed.topology.nodes()[1].addresses() {

@@ -184,13 +184,8 @@ fn identities(arguments: &Arguments) -> anyhow::Result<Option<(Arc<Identities>, 
 
 /// Begins to fetch the keys of those who issue tokens.
 fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
-    let mut allowed = weir_jwks::Allowed::default();
-    for one in &arguments.jwks_allow {
-        match one.parse() {
-            Ok(network) => allowed.networks.push(network),
-            Err(_) => allowed.hosts.push(one.clone()),
-        }
-    }
+    let listed = arguments.jwks_allow.iter().map(String::as_str);
+    let allowed = weir_jwks::Allowed::new(listed).context("--jwks-allow")?;
     let roots = weir_jwks::Roots { file: arguments.jwks_ca.clone() };
     let config = weir_jwks::Config { roots, allowed, ..weir_jwks::Config::default() };
     let (fetcher, handle) = weir_jwks::Fetcher::new(config).context("--jwks-ca")?;

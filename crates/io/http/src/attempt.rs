@@ -71,7 +71,7 @@ pub(crate) enum Failure {
     /// The endpoint's bytes are no HTTP.
     Protocol,
     /// The client's body broke off, or was none.
-    Client,
+    Client(Flag),
     /// The time of the attempt is over.
     TryTimeout,
     /// The time of the request is over.
@@ -87,7 +87,7 @@ impl Failure {
             Self::NotSent => Some(Outcome::ResetBeforeRequest),
             Self::Stale | Self::Ended | Self::Reset | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout => Some(Outcome::TryTimeout),
-            Self::Overflow(_) | Self::Client | Self::Timeout => None,
+            Self::Overflow(_) | Self::Client(_) | Self::Timeout => None,
         }
     }
 
@@ -98,7 +98,7 @@ impl Failure {
             Self::NotSent | Self::Stale | Self::Ended => Flag::UpstreamConnectionTermination,
             Self::Refused | Self::Reset => Flag::UpstreamRemoteReset,
             Self::Protocol => Flag::UpstreamProtocolError,
-            Self::Client => Flag::DownstreamProtocolError,
+            Self::Client(flag) => *flag,
             Self::TryTimeout | Self::Timeout => Flag::UpstreamRequestTimeout,
         }
     }
@@ -113,7 +113,7 @@ impl Failure {
             Self::Refused => "remote refused stream reset",
             Self::Reset => "remote reset",
             Self::Protocol => "protocol error",
-            Self::Client => "downstream body",
+            Self::Client(_) => "downstream body",
             Self::TryTimeout | Self::Timeout => "timeout",
         }
     }
@@ -129,7 +129,7 @@ impl Failure {
             | Self::Ended
             | Self::Reset
             | Self::Protocol
-            | Self::Client
+            | Self::Client(_)
             | Self::TryTimeout
             | Self::Timeout => None,
         }
@@ -138,7 +138,7 @@ impl Failure {
     /// What it says of the endpoint; a breaker says nothing.
     pub(crate) fn health(&self) -> Option<weir_balance::Outcome> {
         match self {
-            Self::Overflow(_) | Self::Client => None,
+            Self::Overflow(_) | Self::Client(_) => None,
             Self::TryTimeout | Self::Timeout | Self::ConnectTimeout(_) => Some(weir_balance::Outcome::TimedOut),
             Self::Connect(_)
             | Self::Refused
@@ -156,18 +156,25 @@ pub(crate) struct Watch {
     source: Option<Rc<Source>>,
     request: (Option<Duration>, Option<Pin<Box<Sleep>>>),
     attempt: (Option<Duration>, Option<Pin<Box<Sleep>>>),
+    /// No attempt is under way.
+    is_between: bool,
 }
 
 impl Watch {
     pub(crate) fn new(source: Option<Rc<Source>>, request: Option<Duration>, attempt: Option<Duration>) -> Self {
         // An attempt that may take as long as the request ends with it.
         let attempt = attempt.filter(|attempt| Some(*attempt) != request);
-        Self { source, request: (request, None), attempt: (attempt, None) }
+        Self { source, request: (request, None), attempt: (attempt, None), is_between: true }
     }
 
     /// Another attempt begins.
     pub(crate) fn again(&mut self) {
-        self.attempt.1 = None;
+        (self.attempt.1, self.is_between) = (None, false);
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn pause(&mut self) {
+        self.is_between = true;
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
@@ -181,6 +188,9 @@ impl Watch {
             [(&mut self.request, Failure::Timeout), (&mut self.attempt, Failure::TryTimeout)]
         {
             let Some(time) = *time else { continue };
+            if self.is_between && matches!(failure, Failure::TryTimeout) {
+                continue;
+            }
             let armed = armed.get_or_insert_with(|| Box::pin(sleep(time)));
             if armed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(failure);
@@ -360,9 +370,9 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     fn headers(&self) -> HeaderMap {
-        let mut headers = self.head.headers.clone();
-        headers.insert(ATTEMPT_COUNT, HeaderValue::from(self.number));
-        headers
+        let mut fields = self.head.headers.clone();
+        fields.insert(ATTEMPT_COUNT, headers::number(self.number.into()));
+        fields
     }
 
     fn upload(&self) -> Upload {

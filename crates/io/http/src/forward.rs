@@ -115,14 +115,17 @@ pub(crate) async fn forward<A: Around>(
             number: way.retries.saturating_add(1),
         };
         let got = attempt.make(Some(&mut log), &mut watch).await;
+        watch.pause();
         let got = match got {
             Ok(got) => match way.after_answer(&got, &mut log) {
                 None => return way.answer(got, upstream, cookie, watch, log),
                 Some(wait) => Ok(wait),
             },
             // Whatever an endpoint made of it: a body that broke off is the client's doing.
-            Err(_) if way.head.source.as_ref().is_some_and(|source| source.is_broken()) => Err(Failure::Client),
-            Err(failure) => way.after_failure(failure, &mut log),
+            Err(failure) => match way.head.source.as_ref().and_then(|source| source.broken()) {
+                Some(flag) => Err(Failure::Client(flag)),
+                None => way.after_failure(failure, &mut log),
+            },
         };
         match got {
             Ok(wait) => {
@@ -262,10 +265,10 @@ impl<A: Around> Way<'_, '_, A> {
         Response::from_parts(parts, body)
     }
 
-    fn dress(&self, headers: &mut HeaderMap, took: Duration, cookie: Option<HeaderValue>) {
-        headers.insert(SERVICE_TIME, HeaderValue::from(millis(took)));
+    fn dress(&self, fields: &mut HeaderMap, took: Duration, cookie: Option<HeaderValue>) {
+        fields.insert(SERVICE_TIME, headers::number(millis(took)));
         if let Some(cookie) = cookie {
-            headers.append(header::SET_COOKIE, cookie);
+            fields.append(header::SET_COOKIE, cookie);
         }
     }
 
@@ -304,8 +307,10 @@ impl<A: Around> Way<'_, '_, A> {
                 Reply::new(504, "upstream request timeout", failure.flag(), "upstream_per_try_timeout").give(log)
             }
             Failure::Overflow(_) => overflowed(failure, is_retried, log),
-            Failure::Client => {
-                let mut reply = Reply::bad_request("http1.codec_error");
+            Failure::Client(flag) => {
+                let is_gone = *flag == Flag::DownstreamConnectionTermination;
+                let details = if is_gone { "downstream_remote_disconnect" } else { "http1.codec_error" };
+                let mut reply = Reply::bad_request(details);
                 reply.flags = failure.flag().into();
                 crate::exchange::close(reply.give(log))
             }

@@ -121,6 +121,13 @@ pub(crate) fn for_http1(headers: &mut HeaderMap, authority: &HeaderValue, length
     }
 }
 
+/// A number as a header; those that are small are many, and cost nothing.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let small = usize::try_from(number).ok().and_then(|at| SMALL.get(at));
+    small.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text))
+}
+
 /// The headers of a message as rules change them.
 pub(crate) struct Changed<'h>(pub(crate) &'h mut HeaderMap);
 

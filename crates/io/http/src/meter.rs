@@ -141,6 +141,11 @@ impl Meter {
         (self.read.get(), self.written.get())
     }
 
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.phase.get(), Phase::Busy(_))
+    }
+
     /// A request begins.
     pub(crate) fn begin(&self) {
         match self.phase.get() {

@@ -25,7 +25,7 @@ use crate::{
     meter::{Ending, Meter},
     record::{Flag, Protocol},
     serve::{Switch, Talk},
-    wire::Wire,
+    wire::{Watched, Wire},
 };
 
 /// Bytes of the buffer of each direction.
@@ -63,7 +63,7 @@ where
 }
 
 /// Relays what HTTP was changed to, a WebSocket for one.
-pub(crate) async fn switched<A, Io>(meter: &Meter, mut client: Wire<Io>, switch: Switch<A>)
+pub(crate) async fn switched<A, Io>(meter: &Meter, mut client: Watched<Io>, switch: Switch<A>)
 where
     A: Around,
     Io: AsyncRead + AsyncWrite + Unpin,

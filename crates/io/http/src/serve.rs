@@ -37,7 +37,7 @@ use crate::{
     record::{Flag, Protocol},
     relay,
     sniff::{self, Speech},
-    wire::Wire,
+    wire::{Watched, Wire},
 };
 
 /// A client's connection.
@@ -151,10 +151,16 @@ where
         let talk = Rc::clone(&talk);
         async move { Ok::<_, Infallible>(exchange(talk, request, Client::Http1).await) }
     });
+    let wire = Watched::new(wire);
     let mut builder = http1::Builder::new();
     // Heads that take too long are the meter's, which arms no timer for each.
-    builder.header_read_timeout(None).max_header_size(head_bytes).max_buf_size(head_bytes.saturating_mul(2).max(8_192));
-    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
+    // And whether a client is still there is looked at here: hyper makes room for a whole head each time it looks.
+    builder
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_header_size(head_bytes)
+        .max_buf_size(head_bytes.saturating_mul(2).max(8_192));
+    let mut connection = builder.serve_connection(TokioIo::new(wire.clone()), service);
     let mut is_draining = false;
     let ended = poll_fn(|cx| {
         match talk.meter.poll_ending(cx) {
@@ -165,14 +171,18 @@ where
             }
             Some(Ending::Draining) | None => {}
         }
-        Pin::new(&mut connection).poll(cx).map(Some)
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending => wire.poll_gone(cx).map(|()| None),
+        }
     })
     .await;
     let Some(ended) = ended else { return };
     let parts = connection.into_parts();
-    let wire = parts.io.into_inner();
+    drop(parts.io);
     if let Some(switch) = talk.switch.take() {
-        return relay::switched(&talk.meter, wire.again(parts.read_buf), switch).await;
+        wire.put_back(parts.read_buf);
+        return relay::switched(&talk.meter, wire, switch).await;
     }
     if let Err(error) = ended
         && error.is_parse()
@@ -235,7 +245,7 @@ fn malformed<A: Around>(talk: &Rc<Talk<A>>, status: u16) {
 /// read why.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
-async fn linger<Io: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<Io>) {
+async fn linger<Io: AsyncRead + AsyncWrite + Unpin>(mut wire: Watched<Io>) {
     let (time, most) = LINGER;
     let reading = async {
         let mut ignored = [0; 4_096];

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     error::Error,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -14,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use weir_route::Body as Again;
 
-use crate::{grpc::Messages, meter::wide};
+use crate::{grpc::Messages, meter::wide, record::Flag};
 
 /// The body of one attempt.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ struct Inner {
     spilled: bool,
     trailers: Option<HeaderMap>,
     ended: bool,
-    /// It broke off, or was no body: no attempt may take it for whole.
-    is_broken: bool,
+    /// How it broke off, or that it was no body: no attempt may take it for whole.
+    broken: Option<Flag>,
     received: u64,
     messages: Option<Messages>,
     watchers: Vec<Waker>,
@@ -63,7 +64,7 @@ impl Source {
             spilled: false,
             trailers: None,
             ended: false,
-            is_broken: false,
+            broken: None,
             received: 0,
             messages: is_grpc.then(Messages::default),
             watchers: Vec::new(),
@@ -81,9 +82,9 @@ impl Source {
         if self.0.borrow().spilled { Again::Consumed } else { Again::Held }
     }
 
-    /// Whether it broke off, or was no body.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.0.borrow().is_broken
+    /// How it broke off, or that it was no body.
+    pub(crate) fn broken(&self) -> Option<Flag> {
+        self.0.borrow().broken
     }
 
     /// It will not be sent again: nothing more is held.
@@ -105,7 +106,8 @@ impl Source {
     pub(crate) fn abandon(&self) {
         let mut inner = self.0.borrow_mut();
         if !inner.ended {
-            (inner.is_broken, inner.spilled, inner.most) = (true, true, 0);
+            inner.broken.get_or_insert(Flag::DownstreamConnectionTermination);
+            (inner.spilled, inner.most) = (true, 0);
             inner.held.clear();
             inner.end();
         }
@@ -147,7 +149,7 @@ impl Inner {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                (self.is_broken, self.spilled) = (true, true);
+                (self.broken, self.spilled) = (Some(why(&error)), true);
                 self.held.clear();
                 return Poll::Ready(Some(Err(error.into())));
             }
@@ -185,6 +187,20 @@ impl Inner {
     }
 }
 
+/// Whether a client went away, or its bytes are no HTTP.
+fn why(error: &hyper::Error) -> Flag {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        {
+            return Flag::DownstreamProtocolError;
+        }
+        cause = error.source();
+    }
+    Flag::DownstreamConnectionTermination
+}
+
 /// The client's body broke off.
 #[derive(Debug, thiserror::Error)]
 #[error("the client's body broke off")]
@@ -209,7 +225,7 @@ pub(crate) struct Replay {
 impl Replay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut inner = self.source.0.borrow_mut();
-        if inner.is_broken {
+        if inner.broken.is_some() {
             return Poll::Ready(Some(Err(Broken(None))));
         }
         if let Some(piece) = inner.held.get(self.at) {
@@ -254,7 +270,7 @@ impl Body for Upload {
             Self::Client(Replay { source, at, are_trailers_sent, .. }) => {
                 let inner = source.0.borrow();
                 inner.ended
-                    && !inner.is_broken
+                    && inner.broken.is_none()
                     && *at >= inner.held.len()
                     && (inner.trailers.is_none() || *are_trailers_sent)
             }

@@ -8,16 +8,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weir_manifest::KeysUrl;
+use weir_request::{Authority, Host};
 
 /// What the operator allows beside public addresses. Networks open private and loopback addresses in them, names the private ones they resolve
 /// to; nothing opens link-local ones, those of clouds' metadata, and those that are nobody's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
-    /// Networks.
-    pub networks: Vec<IpNet>,
-    /// Names of hosts, whole.
-    pub hosts: Vec<String>,
+    networks: Vec<IpNet>,
+    /// Whole names, in lower case, without a dot at the end.
+    hosts: Vec<String>,
 }
+
+/// A text that is neither a network nor an address nor the name of a host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no CIDR, no IP address and no name of a host")]
+pub struct NotAllowed(String);
 
 /// Why an address is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -98,6 +103,27 @@ const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 16);
 
 impl Allowed {
+    /// Allows what is listed: networks, single addresses, names of hosts.
+    ///
+    /// # Errors
+    /// With the first entry that is none of these.
+    pub fn new<'e>(entries: impl IntoIterator<Item = &'e str>) -> Result<Self, NotAllowed> {
+        let mut all = Self::default();
+        for entry in entries {
+            let network = entry.parse::<IpNet>().ok();
+            let address = || entry.parse::<IpAddr>().ok().map(|address| address.to_canonical().into());
+            if let Some(network) = network.or_else(address) {
+                all.networks.push(network);
+                continue;
+            }
+            match Authority::read(entry).map(|read| (read.host(), read.port())) {
+                Ok((Host::Name(name), None)) => all.hosts.push(name.to_ascii_lowercase()),
+                Ok(_) | Err(_) => return Err(NotAllowed(entry.to_owned())),
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether an address that the host of a URL has may be asked.
     ///
     /// # Errors
@@ -108,8 +134,8 @@ impl Allowed {
         let Class::Not(why) = class(address) else { return Ok(()) };
         let by_network = self.networks.iter().any(|network| network.contains(&address));
         let by_host = || {
-            let host = url.host().to_string();
-            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host))
+            let Host::Name(host) = url.host() else { return false };
+            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
         };
         let is_open = match why {
             Refused::Private => by_network || by_host(),
@@ -146,9 +172,30 @@ mod tests {
     use super::*;
 
     fn allowed(networks: &[&str], hosts: &[&str]) -> Allowed {
-        Allowed {
-            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
-            hosts: hosts.iter().map(ToString::to_string).collect(),
+        Allowed::new(networks.iter().chain(hosts).copied()).unwrap()
+    }
+
+    #[test]
+    fn networks_addresses_and_names_are_told_apart() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        for (entry, want) in [
+            ("10.0.0.0/8", Some((vec![net("10.0.0.0/8")], vec![]))),
+            ("10.0.0.1", Some((vec![net("10.0.0.1/32")], vec![]))),
+            ("fd00::/8", Some((vec![net("fd00::/8")], vec![]))),
+            ("fd00::1", Some((vec![net("fd00::1/128")], vec![]))),
+            ("::ffff:10.0.0.1", Some((vec![net("10.0.0.1/32")], vec![]))),
+            ("Keycloak.auth.svc.", Some((vec![], vec!["keycloak.auth.svc"]))),
+            ("", None),
+            ("10.0.0.0/33", None),
+            ("[fd00::1]", None),
+            ("a:80", None),
+            ("10.0.0.1:80", None),
+            ("https://a", None),
+            ("*.svc", None),
+        ] {
+            let read = Allowed::new([entry]).ok().map(|allowed| (allowed.networks, allowed.hosts));
+            let want = want.map(|(nets, hosts)| (nets, hosts.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+            assert_eq!(read, want, "{entry:?}");
         }
     }
 

@@ -14,5 +14,5 @@ mod tls;
 pub use error::{FetchError, RootsError};
 pub use fetcher::{Config, Fetcher, Handle};
 pub use get::MAX_RESPONSE;
-pub use guard::{Allowed, Refused};
+pub use guard::{Allowed, NotAllowed, Refused};
 pub use tls::Roots;

@@ -17,9 +17,9 @@ use weir_world::{Delta, Mesh, World};
 
 use crate::{
     Compiled, Configs, Settings,
-    gateway::GatewayFacts,
+    gateway::{BindingStatus, GatewayFacts},
     policy::{self, Declared},
-    routes, service_entry,
+    routes, service, service_entry,
     trimmed::{Endpoint, Key, Pod, Sharing, Slice},
     workload,
 };
@@ -58,6 +58,8 @@ pub struct Compiler {
     required: Required,
     /// What was last said of each policy object, by its name: a hash of it.
     said: HashMap<PolicyName, u64, RandomState>,
+    /// What was last said of each service that names a waypoint.
+    bound: HashMap<Key, BindingStatus, RandomState>,
     /// What shapes requests: agents are told nothing of it.
     configs: Configs,
 }
@@ -74,6 +76,8 @@ struct Marked {
     /// Endpoints that are or were written in them.
     spots: BTreeSet<Spot>,
     policies: BTreeSet<PolicyName>,
+    /// Services of which something else may have to be said about their waypoints.
+    bindings: BTreeSet<Key>,
     /// Objects that are policies, by their names, whose status may not be any more what it was.
     statuses: BTreeSet<PolicyName>,
 }
@@ -90,6 +94,7 @@ impl Compiler {
             taken: World::default(),
             required: Required::default(),
             said: HashMap::default(),
+            bound: HashMap::default(),
             configs: Configs::default(),
         }
     }
@@ -183,8 +188,8 @@ impl Compiler {
 
     /// What changed since it was last taken, each thing once, sorted, and nothing that is what it was.
     pub fn take(&mut self) -> Delta {
-        let statuses = mem::take(&mut self.marked.statuses);
-        let mut marked = mem::replace(&mut self.marked, Marked { statuses, ..Marked::default() });
+        let (statuses, bindings) = (mem::take(&mut self.marked.statuses), mem::take(&mut self.marked.bindings));
+        let mut marked = mem::replace(&mut self.marked, Marked { statuses, bindings, ..Marked::default() });
         let mut delta = Delta::default();
         let mut services = self.take_entries(&mut marked);
         for key in marked.pods {
@@ -209,6 +214,7 @@ impl Compiler {
         for key in marked.services {
             let name = self.service_name(&key);
             let mut now = self.index.service(&self.settings, &key);
+            self.marked.bindings.insert(key.clone());
             if let (Some(now), Some(why)) = (&mut now, self.refusal("Service", &key)) {
                 now.unsupported = Some(why);
             }
@@ -242,9 +248,11 @@ impl Compiler {
         &self.configs
     }
 
-    /// The labels of each pod, in no order: no workload has them, and subsets and `sourceLabels` ask for them.
+    /// The labels of each pod and of each endpoint of a ServiceEntry, in no order: no workload has them, and subsets and `sourceLabels` ask for
+    /// them.
     pub fn labels(&self) -> impl Iterator<Item = (WorkloadUid, Labels)> {
-        self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()))
+        let pods = self.index.pods().map(|(key, pod)| (workload::uid(&self.settings, &key), pod.traits.labels.owned()));
+        pods.chain(self.index.entry_labels(&self.settings))
     }
 
     /// Routes and destinations in the mesh as it was last taken, whoever serves them: nothing stands before their requests.
@@ -327,6 +335,8 @@ impl Compiler {
 
     fn mark_address(&mut self, ip: IpAddr) {
         self.marked.spots.extend(self.index.spots_at(ip));
+        let entries = self.index.entries_addressed(ip);
+        self.mark_entries(&entries);
         if let Some(at) = self.index.at(ip) {
             self.marked.pods.extend(at.pods.iter().cloned());
             self.marked.endpoints.extend(at.endpoints.iter().map(|(slice, _)| (slice.clone(), ip)));
@@ -339,6 +349,11 @@ impl Compiler {
         if before.is_some() != now.is_some() {
             let shadowed = self.index.shadowed(&self.service_name(key));
             self.mark_entries(&shadowed);
+        }
+        let addresses: Vec<IpAddr> = before.iter().chain(&now).flat_map(|one| service::addresses(one)).collect();
+        for ip in addresses {
+            let entries = self.index.entries_addressed(ip);
+            self.mark_entries(&entries);
         }
         let same = match (&before, &now) {
             (Some(one), Some(other)) => {
@@ -420,7 +435,7 @@ impl Compiler {
     }
 
     fn service_name(&self, key: &Key) -> ServiceName {
-        crate::service::name(&self.settings, &key.namespace, &key.name)
+        service::name(&self.settings, &key.namespace, &key.name)
     }
 }
 

@@ -96,6 +96,24 @@ pub(crate) struct Around<'i> {
     pub(crate) labels: &'i Labels,
 }
 
+impl BindingOutcome {
+    /// Whether connections go where the label says.
+    pub fn is_bound(self) -> bool {
+        self == Self::Bound
+    }
+
+    /// The reason in a condition `istio.io/WaypointBound`: one word.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Bound => "WaypointAccepted",
+            Self::Missing => "WaypointMissing",
+            Self::NoWaypoint => "NotAWaypoint",
+            Self::NotAllowed => "AttachmentDenied",
+            Self::NotServed => "NotServed",
+        }
+    }
+}
+
 /// The Gateways there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Gateways(BTreeMap<Key, GatewayFacts>);

@@ -67,6 +67,7 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let (destinations, mut findings) = destination_rule::compile(&ground, configs);
     let services = virtual_service::compile(&ground, configs, &destinations);
     let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
+    findings.extend(virtual_service::beaten(configs, &services, &gateway));
     let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
     findings.extend(service_entry::findings(&ground, configs));
     findings.extend(services.findings);

@@ -1,5 +1,7 @@
 //! Services, and who stands behind them.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use weir_manifest::{Backing, ServiceObject, ServicePortObject, TargetPort};
 use weir_model::{AppProtocol, Membership, Namespace, Port, Service, ServiceName, ServicePort, WaypointAddress};
@@ -15,9 +17,9 @@ const TCP_PORTS: [u16; 4] = [25, 53, 3306, 27017];
 /// The service as the mesh knows it.
 pub(crate) fn service(settings: &Settings, object: &ServiceObject, waypoint: Option<WaypointAddress>) -> Service {
     let mut vips: Vec<_> = Vec::new();
-    for ip in object.cluster_ips.iter().chain(&object.external_ips) {
-        let vip = (settings.network.clone(), IpNet::from(*ip));
-        if object.backing == Backing::Endpoints && !vips.contains(&vip) {
+    for ip in addresses(object) {
+        let vip = (settings.network.clone(), IpNet::from(ip));
+        if !vips.contains(&vip) {
             vips.push(vip);
         }
     }
@@ -30,6 +32,12 @@ pub(crate) fn service(settings: &Settings, object: &ServiceObject, waypoint: Opt
         waypoint,
         unsupported: None,
     }
+}
+
+/// The addresses that lead to it, perhaps one twice.
+pub(crate) fn addresses(object: &ServiceObject) -> impl Iterator<Item = IpAddr> {
+    let leads = object.backing == Backing::Endpoints;
+    object.cluster_ips.iter().chain(&object.external_ips).copied().filter(move |_| leads)
 }
 
 /// The name of a service in the mesh.

@@ -207,6 +207,17 @@ fn of_status<'s>(spec: &'s ServiceEntrySpec, host: &'s Hostname) -> impl Iterato
     spec.allotted.iter().filter(move |(of, _)| of.as_ref().is_none_or(|of| of == host)).map(|(_, ip)| *ip)
 }
 
+/// The single addresses that its hosts have, by the entry or its status.
+pub(crate) fn named_addresses(spec: &ServiceEntrySpec) -> impl Iterator<Item = IpAddr> {
+    let own = spec.addresses.iter().filter(|net| is_exact(net)).map(IpNet::addr);
+    own.chain(spec.allotted.iter().map(|(_, ip)| *ip))
+}
+
+/// Whether it is a single address.
+pub(crate) fn is_exact(net: &IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
 /// Whether a host of it is to be given addresses.
 pub(crate) fn is_without(object: &ConfigObject, spec: &ServiceEntrySpec, host: &Hostname) -> bool {
     let allowed = object.labels.get(ALLOT).is_none_or(|value| !value.eq_ignore_ascii_case("false"));
@@ -221,8 +232,7 @@ pub(crate) fn allot<'e>(hosts: &[ServiceName], entries: impl Iterator<Item = &'e
     const SLOTS: u64 = 65_534;
     let mut taken: BTreeSet<u64> = BTreeSet::new();
     for spec in entries {
-        let exact = spec.addresses.iter().filter(|net| net.prefix_len() == net.max_prefix_len()).map(IpNet::addr);
-        taken.extend(exact.chain(spec.allotted.iter().map(|(_, ip)| *ip)).filter_map(slot));
+        taken.extend(named_addresses(spec).filter_map(slot));
     }
     let mut given = Allotted::new();
     for name in hosts {

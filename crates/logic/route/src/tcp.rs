@@ -21,6 +21,8 @@ pub enum TcpKind {
     TcpRoute,
     /// Istio `VirtualService`, its `tcp`.
     VirtualService,
+    /// Istio `VirtualService`, its `tls`.
+    VirtualServiceTls,
 }
 
 /// One match of a rule. Istio `L4MatchAttributes`.
@@ -172,7 +174,7 @@ impl fmt::Display for TcpKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TcpRoute => "TCPRoute",
-            Self::VirtualService => "VirtualService",
+            Self::VirtualService | Self::VirtualServiceTls => "VirtualService",
         })
     }
 }
@@ -186,6 +188,7 @@ impl fmt::Display for TcpDecision<'_> {
                 let rules = match object.kind {
                     TcpKind::TcpRoute => "spec.rules",
                     TcpKind::VirtualService => "spec.tcp",
+                    TcpKind::VirtualServiceTls => "spec.tls",
                 };
                 write!(f, "{} {}/{}, {rules}[{}]", object.kind, object.namespace, object.name, rule.index)?;
                 write_place(f, object.file.as_deref(), rule.line)?;

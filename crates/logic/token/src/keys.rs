@@ -132,7 +132,8 @@ fn key(jwk: &Jwk) -> Option<Key> {
     let is_for = |algorithm: &Algorithm| jwk.algorithm.as_deref().is_none_or(|only| only == algorithm.name());
     let uses = Algorithm::ALL.into_iter().filter(is_for);
     let uses: Vec<_> = uses.filter_map(|algorithm| Some((algorithm, algorithm.with(&jwk.key)?))).collect();
-    (!uses.is_empty()).then(|| Key { id: jwk.id.clone(), uses })
+    let id = jwk.id.clone().filter(|name| !name.is_empty());
+    (!uses.is_empty()).then_some(Key { id, uses })
 }
 
 /// Bits of a number without leading zero bytes.

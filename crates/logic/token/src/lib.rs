@@ -2,6 +2,10 @@
 //!
 //! In: rules of RequestAuthentications, a [`Request`](weir_request::Request), the keys of issuers and the time. Out: who the request is from
 //! and what its headers become, or the reason to refuse it. It never fetches a key and never reads a clock; signatures are checked by aws-lc.
+//!
+//! What differs from Envoy's `jwt_authn` as Istio configures it: every token that stands where a rule looks must be good, not one of them; a
+//! token that is not forwarded is taken out of queries and cookies, too; `crit` is refused; a token that says when it expires expires, also
+//! at 0; `bearer` is a scheme in any case of its letters; a prefix is one only at the beginning of a value.
 
 mod algorithm;
 mod keys;

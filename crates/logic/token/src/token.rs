@@ -80,7 +80,9 @@ fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<Box<str
     if header.contains_key("crit") {
         return Err(Reason::Critical);
     }
-    Ok((algorithm, string(header, "kid", Reason::KeyId)?))
+    // An empty name names nothing, as in Envoy.
+    let key = string(header, "kid", Reason::KeyId)?.filter(|name| !name.is_empty());
+    Ok((algorithm, key))
 }
 
 fn string(object: &Map<String, Value>, name: &str, reason: Reason) -> Result<Option<Box<str>>, Reason> {

@@ -104,3 +104,27 @@ async fn the_leader_says_what_became_of_each_policy_on_our_own_server() -> Resul
     assert_eq!(rules.get("plain").await?.resource_version(), before);
     scene.clean(control).await
 }
+
+#[tokio::test]
+async fn the_leader_says_what_became_of_a_label_that_names_a_waypoint_on_our_own_server() -> Result<()> {
+    let scene = Scene::own().await?;
+    let services: Api<DynamicObject> = things::custom(&scene.client(), Kind::Service, &scene.space);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "shop", "labels": {"istio.io/use-waypoint": "gate"}},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    things::make(&services, service).await?;
+    let control = scene.control(&[]).await?;
+    let object = until(&services, "shop", &["istio.io/WaypointBound=False/WaypointMissing"]).await?;
+    let message = object.data["status"]["conditions"][0]["message"].as_str().context("a message")?;
+    assert!(message.ends_with("/gate: there is no such Gateway: connections are refused"), "{message}");
+    control.says(&["shop", "there is no such Gateway"]).await?;
+    let page = control.page("/debug/configz").await?;
+    assert_eq!(page["waypointsNotBound"].as_array().map(Vec::len), Some(1), "{page}");
+    // Bound no more, it is said no more.
+    let none = Patch::Merge(json!({"metadata": {"labels": {"istio.io/use-waypoint": "none"}}}));
+    services.patch("shop", &PatchParams::default(), &none).await?;
+    until(&services, "shop", &[]).await?;
+    Ok(())
+}

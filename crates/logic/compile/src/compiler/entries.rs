@@ -7,7 +7,7 @@ use std::{
 };
 
 use weir_manifest::{ConfigKind, ConfigObject, Labels, ObjectKey, ServiceEntrySpec, WaypointLabels};
-use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload};
+use weir_model::{Hostname, Membership, Namespace, Service, ServiceName, WaypointAddress, Workload, WorkloadUid};
 
 use super::{
     Compiler, Marked,
@@ -41,6 +41,8 @@ pub(super) struct Entries {
     /// Those with a selector, by their namespace.
     selecting: Map<Namespace, Selectors<Arc<str>>>,
     at: Map<IpAddr, BTreeSet<(Key, usize)>>,
+    /// Those whose hosts have an address, or were given it by a control plane.
+    addressed: Map<IpAddr, BTreeSet<Key>>,
     /// What hosts without addresses were given when it was last asked.
     given: Allotted,
 }
@@ -49,8 +51,9 @@ impl Entries {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { all, hosts, selecting, at, given } = self;
-        all.is_empty() && hosts.is_empty() && selecting.is_empty() && at.is_empty() && given.is_empty()
+        let Self { all, hosts, selecting, at, addressed, given } = self;
+        let found = hosts.is_empty() && selecting.is_empty() && at.is_empty() && addressed.is_empty();
+        all.is_empty() && found && given.is_empty()
     }
 
     fn get(&self, key: &Key) -> Option<(&Arc<ConfigObject>, &ServiceEntrySpec)> {
@@ -76,6 +79,9 @@ impl Entries {
             }
             for (ip, before) in service_entry::spots(spec) {
                 self.at.entry(ip).or_default().insert((key.clone(), before));
+            }
+            for ip in service_entry::named_addresses(spec) {
+                self.addressed.entry(ip).or_default().insert(key.clone());
             }
         }
         self.all.insert(key.clone(), object);
@@ -104,6 +110,14 @@ impl Entries {
                 spots.remove(&(key.clone(), before));
                 if spots.is_empty() {
                     self.at.remove(&ip);
+                }
+            }
+        }
+        for ip in service_entry::named_addresses(spec) {
+            if let Some(entries) = self.addressed.get_mut(&ip) {
+                entries.remove(key);
+                if entries.is_empty() {
+                    self.addressed.remove(&ip);
                 }
             }
         }
@@ -170,7 +184,15 @@ impl Index {
         let key = self.entries.counting(name)?;
         let (_, spec) = self.entries.get(&key)?;
         let is = self.is_service(settings, &key, spec, &name.hostname);
-        is.then(|| service_entry::service(settings, spec, name, given, self.entry_waypoint(settings, &key, spec)))
+        let mut service =
+            service_entry::service(settings, spec, name, given, self.entry_waypoint(settings, &key, spec));
+        service.vips.retain(|(_, vip)| !service_entry::is_exact(vip) || !self.is_owned(vip.addr()));
+        is.then_some(service)
+    }
+
+    /// Whether an address is a Kubernetes service's or a pod's, which no entry takes from it.
+    fn is_owned(&self, ip: IpAddr) -> bool {
+        self.vips.contains_key(&ip) || self.at(ip).is_some_and(|at| !at.pods.is_empty())
     }
 
     /// The services of an entry, with the ports that lead to one of its endpoints.
@@ -251,6 +273,16 @@ impl Index {
         (services, workloads)
     }
 
+    /// The labels of the endpoints of entries, whether they are workloads of their own or not.
+    pub(super) fn entry_labels(&self, settings: &Settings) -> impl Iterator<Item = (WorkloadUid, Labels)> {
+        self.entries.specs().flat_map(|(key, _, spec)| {
+            service_entry::spots(spec).into_iter().filter_map(|(ip, before)| {
+                let labels = &service_entry::endpoint(spec, ip, before)?.labels;
+                Some((service_entry::endpoint_uid(settings, key, ip, before), labels.clone()))
+            })
+        })
+    }
+
     /// The endpoints of entries that have an address.
     pub(super) fn spots_at(&self, ip: IpAddr) -> impl Iterator<Item = Spot> {
         let spots = self.entries.at.get(&ip).into_iter().flatten();
@@ -260,6 +292,11 @@ impl Index {
     /// The entries that may be something else when a Kubernetes service comes or goes.
     pub(super) fn shadowed(&self, service: &ServiceName) -> BTreeSet<Key> {
         self.entries.declaring([&service.hostname])
+    }
+
+    /// The entries whose hosts have an address.
+    pub(super) fn entries_addressed(&self, ip: IpAddr) -> BTreeSet<Key> {
+        self.entries.addressed.get(&ip).cloned().unwrap_or_default()
     }
 
     /// The entries that are bound to a Gateway, or would be.

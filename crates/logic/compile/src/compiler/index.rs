@@ -16,6 +16,7 @@ use crate::{
     gateway::{Around, Gateways},
     labels::{Labelled, Selectors},
     policy::{Declared, Rank},
+    service,
     trimmed::{Endpoint, Key, Pod, Slice},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Index {
     /// Those that say who must prove who they are, the first that which counts.
     pub(super) levels: Map<Level, BTreeSet<Rank>>,
     pub(super) entries: Entries,
+    /// The addresses of Kubernetes services, each with how often it is one.
+    pub(super) vips: Map<IpAddr, usize>,
 }
 
 /// A namespace.
@@ -123,10 +126,10 @@ impl Index {
     /// Whether nothing is held at all.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels, entries } = self;
+        let Self { spaces, nodes, gateways, at, policies, attached, covering, levels, entries, vips } = self;
         let objects = spaces.is_empty() && nodes.is_empty() && gateways.is_empty() && at.is_empty();
         let policies = policies.is_empty() && attached.is_empty() && covering.is_empty() && levels.is_empty();
-        objects && policies && entries.is_empty()
+        objects && policies && entries.is_empty() && vips.is_empty()
     }
 
     pub(super) fn space(&self, name: &Namespace) -> Option<&Space> {
@@ -271,8 +274,20 @@ impl Index {
         let space = self.space_mut(&key.namespace);
         if let Some(before) = space.services.remove(&key.name) {
             space.selecting.remove(&before.selector, &key.name);
+            for ip in service::addresses(&before) {
+                if let Some(times) = self.vips.get_mut(&ip) {
+                    *times -= 1;
+                    if *times == 0 {
+                        self.vips.remove(&ip);
+                    }
+                }
+            }
         }
         if let Some(service) = now {
+            for ip in service::addresses(&service) {
+                *self.vips.entry(ip).or_default() += 1;
+            }
+            let space = self.space_mut(&key.namespace);
             space.selecting.insert(&service.selector, &key.name);
             space.services.insert(key.name.clone(), service);
         }

@@ -259,6 +259,7 @@ fn place_entries(
     });
     entries.sort_by_key(|(object, _)| (object.created.clone(), object.name.clone()));
     let kubernetes: Vec<_> = services.iter().map(|service| service.name.hostname.clone()).collect();
+    let taken: Vec<_> = services.iter().flat_map(|service| service.vips.iter().map(|(_, vip)| *vip)).collect();
     let mut named = Vec::new();
     for (object, spec) in &entries {
         if !service_entry::is_service(spec, waypoint_of(objects, gateways, settings, object, spec).as_ref()) {
@@ -289,7 +290,13 @@ fn place_entries(
     let given = service_entry::allot(&without, entries.iter().map(|(_, spec)| *spec));
     for (name, object, spec) in counting {
         let waypoint = waypoint_of(objects, gateways, settings, object, spec);
-        services.push(service_entry::service(settings, spec, &name, &given, waypoint));
+        let mut service = service_entry::service(settings, spec, &name, &given, waypoint);
+        service.vips.retain(|(_, vip)| {
+            let owner = SliceEndpoint { addresses: vec![vip.addr()], health: Health::Healthy, pod: None };
+            !service_entry::is_exact(vip)
+                || !taken.contains(vip) && pod_of(settings, pods, &owner).is_ok_and(|pod| pod.is_none())
+        });
+        services.push(service);
         place_entry(settings, pods, &name, object, spec, workloads);
     }
 }

@@ -60,7 +60,7 @@ impl Index {
     fn status(&self, name: &PolicyName, configs: &Configs) -> Option<PolicyStatus> {
         let declared = self.policies.get(name)?;
         let account = match &declared.stale {
-            Some(why) => stale(declared, why),
+            Some(why) => stale(declared, why, self.reached(declared, name, configs)),
             None => self.account(declared, name, configs),
         };
         let Account { kind, holds, reason, message, placements } = account;
@@ -240,6 +240,16 @@ fn at_waypoints(reached: Vec<Reached>) -> Account {
     Account { kind: ConditionKind::WaypointAccepted, holds: !bound.is_empty(), reason, message, placements }
 }
 
+/// Who enforces it over some target; nobody, if there is no such.
+fn enforcers(reached: Vec<Reached>) -> Vec<Enforcer> {
+    let by = reached.into_iter().filter_map(|one| match one {
+        Reached::By(enforcer) => Some(enforcer),
+        Reached::Nowhere { .. } => None,
+    });
+    let by: BTreeSet<Enforcer> = by.collect();
+    if by.is_empty() { vec![Enforcer::Nowhere] } else { by.into_iter().collect() }
+}
+
 fn bound_to(enforcer: &Enforcer) -> String {
     match enforcer {
         Enforcer::Waypoint { namespace, name } => format!("bound to {namespace}/{name}"),
@@ -248,15 +258,15 @@ fn bound_to(enforcer: &Enforcer) -> String {
 }
 
 /// The object is not legal now, and what it was before still is in force.
-fn stale(declared: &Declared, why: &str) -> Account {
+fn stale(declared: &Declared, why: &str, reached: Vec<Reached>) -> Account {
     let why = why.lines().collect::<Vec<_>>().join("; ");
     let message = format!("what it said before stays in force: {why}");
-    let (kind, enforcer) = match declared.says {
-        Says::Waypoints => (ConditionKind::WaypointAccepted, Enforcer::Nowhere),
+    let (kind, by) = match declared.says {
+        Says::Waypoints => (ConditionKind::WaypointAccepted, enforcers(reached)),
         Says::Rules { .. } | Says::Modes(_) | Says::Unsupported(_) | Says::Illegal { .. } => {
-            (ConditionKind::ZtunnelAccepted, Enforcer::Agent)
+            (ConditionKind::ZtunnelAccepted, vec![Enforcer::Agent])
         }
     };
-    let placements = whole(enforcer, Some(shortened(&message)));
+    let placements = by.into_iter().flat_map(|by| whole(by, Some(shortened(&message)))).collect();
     Account { kind, holds: false, reason: ConditionReason::Invalid, message, placements }
 }

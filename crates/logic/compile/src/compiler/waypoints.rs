@@ -1,8 +1,8 @@
 //! Gateways as they come and go, and what that means for what names them.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use weir_manifest::ServiceObject;
+use weir_manifest::{ObjectKey, ServiceObject};
 use weir_model::Namespace;
 
 use super::{
@@ -28,12 +28,24 @@ impl Compiler {
         }
     }
 
-    /// What became of the labels of services that name a waypoint, sorted by namespace and name.
-    pub fn bindings(&self) -> Vec<BindingStatus> {
-        let spaces = self.index.spaces.values().flat_map(|space| space.services.values().map(move |one| (space, one)));
-        let mut all: Vec<BindingStatus> = spaces.filter_map(|(space, one)| self.index.binding(space, one)).collect();
-        all.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-        all
+    /// The services about whose waypoints something else is to be said than was said last, or nothing any more. Sorted by namespace and
+    /// name. What is taken here is what was taken of the mesh.
+    pub fn take_bindings(&mut self) -> Vec<(ObjectKey, Option<BindingStatus>)> {
+        let mut changed = Vec::new();
+        for key in mem::take(&mut self.marked.bindings) {
+            let space = self.index.space(&key.namespace);
+            let now = space.and_then(|space| self.index.binding(space, space.services.get(&key.name)?));
+            if self.bound.get(&key) == now.as_ref() {
+                continue;
+            }
+            let (namespace, name) = (Some(key.namespace.clone()), key.name.clone());
+            match &now {
+                Some(now) => drop(self.bound.insert(key, now.clone())),
+                None => drop(self.bound.remove(&key)),
+            }
+            changed.push((ObjectKey { kind: "Service".into(), namespace, name }, now));
+        }
+        changed
     }
 }
 

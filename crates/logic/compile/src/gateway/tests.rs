@@ -154,9 +154,40 @@ fn a_waypoint_elsewhere_says_who_may_name_it() {
         let mut compiler = compiler("", "b/w", "b/w");
         compiler.set_gateway(&"b".parse().unwrap(), "w", gateway.map(facts));
         assert_eq!(bound(&compiler.mesh())[..2], want.map(str::to_owned), "{gateway:?}");
-        let [status] = &compiler.bindings()[..] else { panic!("{:?}", compiler.bindings()) };
+        compiler.take();
+        let said = compiler.take_bindings();
+        let [(key, Some(status))] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((&*key.kind, &*key.name, status.outcome.is_bound()), ("Service", "s", outcome == "bound"));
         assert!(status.to_string().starts_with(&format!("Service a/s: waypoint b/w: {outcome}")), "{status}");
     }
+}
+
+#[test]
+fn of_a_label_is_said_what_came_of_it_again_only_when_it_changes() {
+    let mut compiler = compiler("", "w", "");
+    let space: Namespace = "a".parse().unwrap();
+    let said = |compiler: &mut Compiler| {
+        compiler.take();
+        let line = |(key, now): (ObjectKey, Option<BindingStatus>)| {
+            format!("{} {}", key.name, now.map_or("-", |now| now.outcome.reason()))
+        };
+        compiler.take_bindings().into_iter().map(line).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(said(&mut compiler), "s WaypointMissing");
+    assert_eq!(said(&mut compiler), "");
+    for (gateway, want) in [
+        (Some(CLASS), "s WaypointAccepted"),
+        (Some("istio-waypoint all"), ""),
+        (Some("istio-waypoint workload"), "s NotServed"),
+        (Some("istio"), "s NotAWaypoint"),
+        (None, "s WaypointMissing"),
+    ] {
+        compiler.set_gateway(&space, "w", gateway.map(facts));
+        assert_eq!(said(&mut compiler), want, "{gateway:?}");
+    }
+    compiler.remove(&ObjectKey { kind: "Service".into(), namespace: Some(space), name: "s".into() });
+    assert_eq!(said(&mut compiler), "s -");
+    assert_eq!(said(&mut compiler), "");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) fn of_remark(object: &ConfigObject, remark: &Remark) -> Finding {
 }
 
 /// The namespace from which a service is looked at: that of its waypoint.
-fn viewer(service: &Service) -> &Namespace {
+pub(super) fn viewer(service: &Service) -> &Namespace {
     match service.waypoint.as_ref().map(|waypoint| &waypoint.destination) {
         Some(WaypointDestination::Service(name)) => &name.namespace,
         Some(WaypointDestination::Address(..)) | None => &service.name.namespace,

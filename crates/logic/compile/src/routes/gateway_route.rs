@@ -8,7 +8,7 @@
 //! ReferenceGrant, unless that is what the route is attached to: a waypoint connects with its own identity, and could be made to reach what the route's author
 //! could not.
 
-mod age;
+pub(super) mod age;
 mod backends;
 mod facts;
 mod gateways;

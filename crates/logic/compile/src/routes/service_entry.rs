@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use weir_manifest::{ConfigKind, ConfigObject, EntryResolution, ExportTo, ServiceEntrySpec};
-use weir_model::{Hostname, Namespace};
+use weir_model::{Hostname, Namespace, Service};
 
 use super::{Configs, Finding, FindingReason, Ground, destination_rule::of_remark};
 use crate::service_entry;
@@ -20,6 +21,7 @@ pub(super) fn findings(ground: &Ground<'_>, configs: &Configs) -> Vec<Finding> {
         findings.extend(spec.remarks.iter().map(|remark| of_remark(object, remark)));
         findings.extend(of_visibility(object, spec));
         findings.extend(of_resolution(ground, object, spec));
+        findings.extend(of_addresses(ground, object, spec));
         for (i, host) in spec.hosts.iter().enumerate() {
             let first: &ConfigObject = declared.entry((&object.namespace, host)).or_insert(object);
             let other = if first.name == object.name { elsewhere(ground, object, host) } else { Some(older(first)) };
@@ -44,9 +46,7 @@ fn of_visibility(object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Findi
 
 fn of_resolution(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Finding> {
     let why = service_entry::unsupported(spec)?;
-    let made = spec.hosts.iter().any(|host| {
-        ground.service(host).is_some_and(|one| one.name.namespace == object.namespace && one.unsupported.is_some())
-    });
+    let made = spec.hosts.iter().any(|host| ground.service(host).is_some_and(|one| is_own(one, &object.namespace)));
     let finding = |reason, message: String| Some(Finding::new(object, "spec.resolution", reason, message));
     match spec.resolution {
         EntryResolution::None if !made => {
@@ -64,6 +64,24 @@ fn of_resolution(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntry
     }
 }
 
+/// Addresses that it names and its hosts do not have.
+fn of_addresses(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntrySpec) -> Vec<Finding> {
+    let services = spec.hosts.iter().filter_map(|host| ground.service(host));
+    let mut own = services.filter(|one| is_own(one, &object.namespace));
+    let Some(service) = own.next() else { return Vec::new() };
+    let missing = |net: &&IpNet| !service.vips.iter().any(|(_, vip)| vip == *net);
+    let finding = |net: &IpNet| {
+        let message = format!("{} is an address of a pod or of a Service, and stays theirs", net.addr());
+        Finding::new(object, "spec.addresses", FindingReason::Conflicted, message)
+    };
+    spec.addresses.iter().filter(missing).map(finding).collect()
+}
+
+/// Whether an entry of that namespace makes it: only a service of Kubernetes has a name that is shorter than its host.
+fn is_own(service: &Service, namespace: &Namespace) -> bool {
+    *service.short_name == *service.name.hostname.as_str() && service.name.namespace == *namespace
+}
+
 fn older(first: &ConfigObject) -> String {
     format!("ServiceEntry {}/{} declares it already, and counts", first.namespace, first.name)
 }
@@ -72,7 +90,6 @@ fn older(first: &ConfigObject) -> String {
 fn elsewhere(ground: &Ground<'_>, object: &ConfigObject, host: &Hostname) -> Option<String> {
     let service = ground.service(host)?;
     let namespace = &service.name.namespace;
-    // Only a service of Kubernetes has a name that is shorter than its host.
     if *service.short_name != *host.as_str() {
         return Some(format!("Service {namespace}/{} has that name, and counts", service.short_name));
     }

@@ -83,6 +83,8 @@ fn the_key_that_a_token_names_is_asked_and_those_without_a_name() {
         (vec![named(&OTHER_RSA, "a"), named(&RSA, "b")], &token("c"), refused(none)),
         (vec![named(&OTHER_RSA, "a"), RSA.jwk("")], &token("c"), good("i/s")),
         (vec![named(&OTHER_RSA, "a"), named(&RSA, "a")], &token("a"), good("i/s")),
+        (vec![named(&OTHER_RSA, "a"), named(&RSA, "b")], &token(""), good("i/s")),
+        (vec![named(&OTHER_RSA, "a"), named(&RSA, "")], &token("c"), good("i/s")),
         // No more than so many are tried.
         (many[1..].iter().cloned().chain([RSA.jwk("")]).collect(), &unnamed, good("i/s")),
         (many.into_iter().chain([RSA.jwk("")]).collect(), &unnamed, refused(fails)),

@@ -27,6 +27,12 @@ const MESH: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: i, namespace: a, labels: {istio.io/use-waypoint: ingress}}, spec: {ports: [{port: 80}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: x, namespace: a, labels: {istio.io/use-waypoint: w}}, spec: {type: ExternalName, externalName: x.example.com}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: se, namespace: a, labels: {istio.io/use-waypoint: w}},
+ spec: {hosts: [se.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}}
+---
+{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: sn, namespace: a, labels: {istio.io/use-waypoint: none}},
+ spec: {hosts: [sn.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}}
 ";
 
 fn objects(text: &str) -> Vec<Object> {
@@ -82,113 +88,70 @@ fn said(compiler: &Compiler) -> Vec<String> {
 
 #[test]
 fn the_status_says_which_waypoint_enforces_a_policy() {
-    let all = ", rules: [{to: [{operation: {paths: ['/a']}}]}]";
     let service = |name: &str| to(SERVICE, name);
-    for (space, refs, accepted, enforced, placements) in [
-        (
-            "a",
-            service("s"),
-            "true Accepted: bound to a/w",
-            "true AsWritten: waypoint a/w: as written",
-            vec!["waypoint a/w"],
-        ),
-        (
-            "a",
-            format!("{}, {}", service("s"), service("v")),
-            "true Accepted: bound to a/w",
-            "true AsWritten: waypoint a/w: as written",
-            vec!["waypoint a/w"],
-        ),
+    let (w, class) = (Some("waypoint a/w"), Some("waypoints of class istio-waypoint"));
+    for (space, refs, reason, by, why) in [
+        ("a", service("s"), "Accepted", w, None),
+        ("a", format!("{}, {}", service("s"), service("v")), "Accepted", w, None),
         (
             "a",
             format!("{}, {}", service("s"), service("none")),
-            "true PartiallyInvalid: bound to a/w; there is no Service a/none",
-            "false NotAsWritten: waypoint a/w: as written; nowhere (there is no Service a/none)",
-            vec!["waypoint a/w", "nowhere (there is no Service a/none)"],
+            "PartiallyInvalid",
+            w,
+            Some("there is no Service a/none"),
         ),
-        (
-            "a",
-            service("none"),
-            "false TargetNotFound: there is no Service a/none",
-            "false NotAsWritten: nowhere (there is no Service a/none)",
-            vec!["nowhere (there is no Service a/none)"],
-        ),
-        (
-            "a",
-            service("n"),
-            "false AncestorNotBound: Service a/n has no waypoint",
-            "false NotAsWritten: nowhere (Service a/n has no waypoint)",
-            vec!["nowhere (Service a/n has no waypoint)"],
-        ),
+        ("a", service("none"), "TargetNotFound", None, Some("there is no Service a/none")),
+        ("a", service("n"), "AncestorNotBound", None, Some("Service a/n has no waypoint")),
         (
             "a",
             service("m"),
-            "false AncestorNotBound: Service a/m is bound to a/gone, but there is no such Gateway: connections are refused",
-            "false NotAsWritten: nowhere (Service a/m is bound to a/gone, but there is no such Gateway: connections are \
-             refused)",
-            vec!["nowhere (Service a/m is bound to a/gone, but there is no such Gateway: connections are refused)"],
+            "AncestorNotBound",
+            None,
+            Some("Service a/m is bound to a/gone, but there is no such Gateway: connections are refused"),
+        ),
+        (
+            "a",
+            service("i"),
+            "AncestorNotBound",
+            None,
+            Some(
+                "Service a/i is bound to a/ingress, but the Gateway is of no waypoint's class: connections are refused",
+            ),
         ),
         (
             "a",
             service("x"),
-            "false AncestorNotBound: Service a/x has no endpoints of its own, so no waypoint serves it",
-            "false NotAsWritten: nowhere (Service a/x has no endpoints of its own, so no waypoint serves it)",
-            vec!["nowhere (Service a/x has no endpoints of its own, so no waypoint serves it)"],
+            "AncestorNotBound",
+            None,
+            Some("Service a/x has no endpoints of its own, so no waypoint serves it"),
         ),
-        (
-            "a",
-            to(GATEWAY, "w"),
-            "true Accepted: bound to a/w",
-            "true AsWritten: waypoint a/w: as written",
-            vec!["waypoint a/w"],
-        ),
-        (
-            "a",
-            to(GATEWAY, "ingress"),
-            "false AncestorNotBound: Gateway a/ingress is of no waypoint's class",
-            "false NotAsWritten: nowhere (Gateway a/ingress is of no waypoint's class)",
-            vec!["nowhere (Gateway a/ingress is of no waypoint's class)"],
-        ),
-        (
-            "root",
-            to(GATEWAY, "w"),
-            "false TargetNotFound: there is no Gateway root/w",
-            "false NotAsWritten: nowhere (there is no Gateway root/w)",
-            vec!["nowhere (there is no Gateway root/w)"],
-        ),
-        (
-            "root",
-            to(CLASS, "istio-waypoint"),
-            "true Accepted: bound to waypoints of class istio-waypoint",
-            "true AsWritten: waypoints of class istio-waypoint: as written",
-            vec!["waypoints of class istio-waypoint"],
-        ),
-        (
-            "root",
-            to(CLASS, "istio"),
-            "false TargetNotFound: istio is no class of waypoints",
-            "false NotAsWritten: nowhere (istio is no class of waypoints)",
-            vec!["nowhere (istio is no class of waypoints)"],
-        ),
+        ("a", to(GATEWAY, "w"), "Accepted", w, None),
+        ("a", to(GATEWAY, "ingress"), "AncestorNotBound", None, Some("Gateway a/ingress is of no waypoint's class")),
+        ("root", to(GATEWAY, "w"), "TargetNotFound", None, Some("there is no Gateway root/w")),
+        ("root", to(CLASS, "istio-waypoint"), "Accepted", class, None),
+        ("root", to(CLASS, "istio"), "TargetNotFound", None, Some("istio is no class of waypoints")),
         (
             "a",
             to(CLASS, "istio-waypoint"),
-            "false Invalid: a GatewayClass is a target of policies of the root namespace only",
-            "false NotAsWritten: nowhere (a GatewayClass is a target of policies of the root namespace only)",
-            vec!["nowhere (a GatewayClass is a target of policies of the root namespace only)"],
+            "Invalid",
+            None,
+            Some("a GatewayClass is a target of policies of the root namespace only"),
         ),
-        (
-            "a",
-            to(ENTRY, "e"),
-            "false TargetNotFound: there is no ServiceEntry a/e",
-            "false NotAsWritten: nowhere (there is no ServiceEntry a/e)",
-            vec!["nowhere (there is no ServiceEntry a/e)"],
-        ),
+        ("a", to(ENTRY, "se"), "Accepted", w, None),
+        ("a", to(ENTRY, "sn"), "AncestorNotBound", None, Some("ServiceEntry a/sn has no waypoint")),
+        ("a", to(ENTRY, "e"), "TargetNotFound", None, Some("there is no ServiceEntry a/e")),
     ] {
-        let said = said(&compiler(&policy(space, "p", &refs, all)));
-        let conditions = [format!("WaypointAccepted {accepted}"), format!("weir.dev/Enforced {enforced}")];
-        assert_eq!(said[..2], conditions, "{refs}");
+        let said = said(&compiler(&policy(space, "p", &refs, ", rules: [{to: [{operation: {paths: ['/a']}}]}]")));
+        let bound = by.map(|by| format!("bound to {}", by.trim_start_matches("waypoint ")));
+        let message = bound.into_iter().chain(why.map(str::to_owned)).collect::<Vec<_>>().join("; ");
+        assert_eq!(said[0], format!("WaypointAccepted {} {reason}: {message}", by.is_some()), "{refs}");
+        let placements: Vec<String> =
+            by.map(str::to_owned).into_iter().chain(why.map(|why| format!("nowhere ({why})"))).collect();
         assert_eq!(said[2..], placements, "{refs}");
+        let as_written = by.map(|by| format!("{by}: as written"));
+        let enforced = as_written.into_iter().chain(why.map(|why| format!("nowhere ({why})"))).collect::<Vec<_>>();
+        let holds = if why.is_none() { "true AsWritten" } else { "false NotAsWritten" };
+        assert_eq!(said[1], format!("weir.dev/Enforced {holds}: {}", enforced.join("; ")), "{refs}");
     }
 }
 
@@ -224,6 +187,28 @@ fn what_a_waypoint_cannot_enforce_denies_and_says_so() {
         said(&compiler)[0],
         "WaypointAccepted false Invalid: all that it covers is denied: spec.x: no; spec.y: no"
     );
+}
+
+#[test]
+fn a_policy_whose_target_cannot_be_made_out_any_more_stays_with_its_waypoint() {
+    let text = policy("a", "p", &to(SERVICE, "s"), ", action: DENY, rules: [{}]");
+    let mut compiler = compiler(&text);
+    let before = compiler.covering(&served("s"), &waypoint("w"));
+    let Some(Object::Policy(legal)) = objects(&text).pop() else { panic!("a policy") };
+    let unknown = weir_manifest::PolicyObject {
+        target: weir_manifest::PolicyTarget::Unknown,
+        spec: weir_manifest::PolicySpec::Rejected("spec.targetRefs: no".into()),
+        ..legal
+    };
+    compiler.set(Object::Policy(unknown));
+    assert_eq!((compiler.covering(&served("s"), &waypoint("w")), before.len()), (before, 1));
+    let why = "what it said before stays in force: spec.targetRefs: no";
+    let want = [
+        format!("WaypointAccepted false Invalid: {why}"),
+        format!("weir.dev/Enforced false NotAsWritten: waypoint a/w ({why})"),
+        format!("waypoint a/w ({why})"),
+    ];
+    assert_eq!(said(&compiler), want);
 }
 
 fn served(name: &str) -> Served {
@@ -283,7 +268,7 @@ fn what_is_written_is_what_is_decided() {
     let policies = HttpPolicies::new(compiler.covering(&served("s"), &waypoint("w")), Normalization::Base);
     let port = Port::new(80).unwrap();
     for (who, method, target, want) in [
-        ("web", "GET", "/api/x", "AuthorizationPolicy a/p, spec.rules[0] (f.yaml:17)"),
+        ("web", "GET", "/api/x", "AuthorizationPolicy a/p, spec.rules[0] (f.yaml:23)"),
         ("shop", "GET", "/api/x", "no rule of AuthorizationPolicy a/p matches"),
         ("web", "PUT", "/api/x", "no rule of AuthorizationPolicy a/p matches"),
         ("web", "GET", "/api/x/y", "no rule of AuthorizationPolicy a/p matches"),

@@ -3,13 +3,19 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use weir_authz::{Compiled, Destination, Peer};
+use weir_authz::{
+    Compiled, Destination, Peer, Ruling,
+    http::{HttpPolicies, HttpPolicy},
+};
 use weir_manifest::PathMatch;
 use weir_model::{
     Namespace, Policy, PolicyKind, PolicyName, PolicyScope, PolicySource, Port, ServiceAccount, SpiffeId, TextMatch,
 };
 
+use weir_request::Normalization;
+
 use super::*;
+use crate::policy::http;
 
 fn texts(value: &str) -> Sides<TextMatch> {
     Sides::any([value.parse().unwrap()])
@@ -327,4 +333,34 @@ proptest! {
             }
         }
     }
+    #[test]
+    fn a_waypoint_decides_on_connections_as_the_rules_say(written in a_rule().prop_filter("remote", |one| !asks_for_the_client(one))) {
+        let at_waypoint = |action| {
+            let (rules, agents) = (http::rules(vec![written.clone()]).unwrap(), compiled(action, &written));
+            let (name, source) = (agents.policy().name.clone(), agents.policy().source.clone());
+            let policy = HttpPolicy { name, action, dry_run: false, rules, rejected: None, source };
+            HttpPolicies::new([Arc::new(policy)], Normalization::Base)
+        };
+        let (allow, deny) = (at_waypoint(PolicyAction::Allow), at_waypoint(PolicyAction::Deny));
+        let asks_for_requests = !rules(PolicyAction::Allow, vec![written.clone()]).1.is_empty();
+        let identity: SpiffeId = "spiffe://td/ns/a/sa/b".parse().unwrap();
+        let other: SpiffeId = "spiffe://other/ns/c/sa/d".parse().unwrap();
+        for identity in [Some(&identity), Some(&other), None] {
+            for (address, port) in [("10.0.0.1", 80), ("10.9.9.9", 81), ("fd00::1", 80)] {
+                let address = address.parse().unwrap();
+                let (peer, destination) = (Peer { identity, address }, Destination { address, port: Port::new(port).unwrap() });
+                let matches = Reading { peer, destination, of_requests: true }.rule(&written);
+                let denied = deny.decide_connection(&peer, &destination, None).ruling == Ruling::Deny;
+                prop_assert_eq!(denied, matches, "{:?} {:?}", peer, destination);
+                let admitted = allow.decide_connection(&peer, &destination, None).ruling == Ruling::Allow;
+                prop_assert_eq!(admitted, matches && !asks_for_requests, "{:?} {:?}", peer, destination);
+            }
+        }
+    }
+}
+
+/// Agents do not know the client behind a proxy; a waypoint knows that of a connection.
+fn asks_for_the_client(rule: &AuthorizationRule) -> bool {
+    rule.from.iter().any(|one| !one.remote_ip_blocks.is_empty())
+        || rule.when.iter().any(|one| matches!(one, Condition::RemoteIp(_)))
 }

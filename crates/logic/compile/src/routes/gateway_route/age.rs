@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// The time of `metadata.creationTimestamp`, such as `2026-08-01T10:00:00Z`: the one form in which Kubernetes writes it. Nothing for any other.
-pub(super) fn time(text: &str) -> Option<SystemTime> {
+pub(in crate::routes) fn time(text: &str) -> Option<SystemTime> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);

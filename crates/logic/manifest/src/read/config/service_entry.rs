@@ -11,6 +11,7 @@ use crate::{
     object::{EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Labels, Location, ServiceEntrySpec},
     read::Meta,
     reader::{At, Fields, Reader},
+    tree::Value,
 };
 
 const SPEC: &[&str] = &[
@@ -138,7 +139,7 @@ fn hosts(reader: &mut Reader, spec: &Fields<'_>) -> Vec<Hostname> {
             None => hosts.push(host),
         }
     }
-    if items.is_empty() && reader.errors.is_empty() {
+    if matches!(&at.node.value, Value::List(items) if items.is_empty()) {
         reader.expected::<()>(&at, "at least one host");
     }
     hosts

@@ -1,5 +1,8 @@
 //! What a route is attached to: whose requests it is for, of which ports, and what is said where it cannot be.
 
+use weir_model::{AppProtocol, HealthPolicy, ServiceName, ServicePort};
+use weir_world::{Mesh, World};
+
 use super::*;
 
 /// A route of `shop` that sends everything to `v1`, with these parents.
@@ -201,4 +204,73 @@ fn a_route_without_rules_leaves_the_service_alone_or_refuses() {
     let bare = |kind| compiled(&object(kind, "shop", "r", "", &format!("{{parentRefs: [{WEB}]}}")));
     assert_eq!(GET.goes(&bare("HTTPRoute")), "refused with 500: it names no backend");
     assert_eq!(call("/s/M").goes(&bare("GRPCRoute")), "to the service itself");
+}
+
+/// What routes come to beside a ServiceEntry `shop/e` of two hosts, which are services of the mesh.
+fn beside_an_entry(export: &str, objects: &str) -> Compiled {
+    let port = |name: &str, port: &str| ServicePort {
+        name: name.into(),
+        port: port.parse().unwrap(),
+        protocol: AppProtocol::Http11,
+        target: None,
+    };
+    let service = |host: &str| Service {
+        name: ServiceName { namespace: "shop".parse().unwrap(), hostname: host.parse().unwrap() },
+        short_name: host.into(),
+        vips: vec![],
+        ports: vec![port("http", "80"), port("alt", "8080")],
+        health_policy: HealthPolicy::OnlyReady,
+        waypoint: None,
+        unsupported: None,
+    };
+    let entry = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: shop}}\n\
+         spec: {{hosts: [a.example.com, b.example.com], resolution: DNS, exportTo: {export}, \
+         ports: [{{number: 80, name: http, protocol: HTTP}}, {{number: 8080, name: alt, protocol: HTTP}}]}}\n---\n{objects}"
+    );
+    let mut configs = Configs::default();
+    parse(&[(FileName::new("f.yaml"), &entry)]).unwrap().configs.into_iter().for_each(|one| configs.set(one));
+    let services = ["a.example.com", "b.example.com", "c.example.com"].map(service).to_vec();
+    let world = World::new(Mesh { services, ..Mesh::default() });
+    crate::routes(&settings(), &world, &configs)
+}
+
+#[test]
+fn a_service_entry_is_the_parent_of_all_its_hosts() {
+    let route = |namespace: &str, parent: &str| {
+        let parent = format!("{{group: networking.istio.io, kind: ServiceEntry, name: e, namespace: shop{parent}}}");
+        let rules = "[{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301}}]}]";
+        object("HTTPRoute", namespace, "r", "", &format!("{{parentRefs: [{parent}], rules: {rules}}}"))
+    };
+    let goes = |compiled: &Compiled, host: &str, ask: Ask<'_>| {
+        let host: Hostname = host.parse().unwrap();
+        let namespace: Option<Namespace> = ask.from.map(|from| from.parse().unwrap());
+        let port = Port::new(ask.port).unwrap();
+        let asker = Asker { namespace: namespace.as_ref(), labels: None, gateway: MESH, port };
+        let parts = Parts { method: "GET", scheme: "http", authority: "x", target: "/", headers: &[] };
+        let request = Request::read(parts, Normalization::Base).unwrap();
+        let Some(host) = compiled.serving.host(&host) else { return "untouched".to_owned() };
+        host.http.decide(&request, &asker, &mut SmallRng::seed_from_u64(1)).action.to_string()
+    };
+    let all = beside_an_entry("['*']", &route("shop", ""));
+    for (host, want) in [
+        ("a.example.com", "redirected with 301"),
+        ("b.example.com", "redirected with 301"),
+        ("c.example.com", "untouched"),
+    ] {
+        assert_eq!(goes(&all, host, GET), want, "{host}");
+    }
+    let named = beside_an_entry("['*']", &route("shop", ", sectionName: alt"));
+    assert_eq!(goes(&named, "a.example.com", Ask { port: 8080, ..GET }), "redirected with 301");
+    assert_eq!(goes(&named, "a.example.com", GET), "refused with 404");
+    let consumer = beside_an_entry("['*']", &route("client", ""));
+    assert_eq!(goes(&consumer, "a.example.com", Ask { from: Some("client"), ..GET }), "redirected with 301");
+    assert_eq!(goes(&consumer, "a.example.com", GET), "to the service itself");
+    let told = |compiled: &Compiled, name: &str| conditions(compiled, "HTTPRoute", name).remove(0);
+    assert_eq!(told(&all, "shop/r"), "0 Accepted=true Accepted: attached to ServiceEntry shop/e");
+    let unseen = beside_an_entry("['.']", &route("client", ""));
+    let want = "0 Accepted=false NoMatchingParent: there is no ServiceEntry shop/e, or it is not exported to client";
+    assert_eq!(told(&unseen, "client/r"), want);
+    let no_port = beside_an_entry("['*']", &route("shop", ", port: 81"));
+    assert_eq!(told(&no_port, "shop/r"), "0 Accepted=false NoMatchingParent: ServiceEntry shop/e has no such port");
 }

@@ -1,6 +1,5 @@
 //! What the tests put the engine into: endpoints that a test names, a configuration it writes, and what was recorded. Backends are scripts on raw sockets,
 //! so that what arrives there is seen byte for byte.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,31 +27,31 @@ use weir_request::Request;
 use weir_serving::{Host, Serving, Subset};
 
 /// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The host that clients ask for.
-pub const SHOP: &str = "shop.default.svc.cluster.local";
+pub(crate) const SHOP: &str = "shop.default.svc.cluster.local";
 
 /// What was recorded of a request.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub status: u16,
-    pub flags: String,
-    pub details: String,
-    pub attempts: u32,
-    pub received: u64,
-    pub sent: u64,
-    pub upstream: Option<SocketAddr>,
-    pub call: Option<weir_http::Call>,
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) flags: String,
+    pub(crate) details: String,
+    pub(crate) attempts: u32,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) call: Option<weir_http::Call>,
 }
 
 /// What the engine is put into.
-pub struct Bed {
+pub(crate) struct Bed {
     snapshot: RefCell<Rc<Snapshot>>,
     endpoints: RefCell<HashMap<Hostname, Vec<Endpoint>>>,
-    pub seen: RefCell<Vec<Seen>>,
-    pub connects: Cell<u32>,
-    pub refuse: Cell<Option<u16>>,
+    pub(crate) seen: RefCell<Vec<Seen>>,
+    pub(crate) connects: Cell<u32>,
+    pub(crate) refuse: Cell<Option<u16>>,
 }
 
 impl Around for Bed {
@@ -114,7 +113,7 @@ impl Around for Bed {
     }
 }
 
-pub fn endpoint(address: SocketAddr, protocol: AppProtocol) -> Endpoint {
+pub(crate) fn endpoint(address: SocketAddr, protocol: AppProtocol) -> Endpoint {
     Endpoint {
         name: address.to_string().into(),
         address,
@@ -126,25 +125,31 @@ pub fn endpoint(address: SocketAddr, protocol: AppProtocol) -> Endpoint {
 }
 
 /// An engine, and what it is put into.
-pub struct Mesh {
-    pub bed: Rc<Bed>,
-    pub engine: Rc<Engine<Bed>>,
+pub(crate) struct Mesh {
+    pub(crate) bed: Rc<Bed>,
+    pub(crate) engine: Rc<Engine<Bed>>,
     address: SocketAddr,
 }
 
 /// Runs a test on a runtime such as a worker has.
-pub fn run<F: Future<Output = ()>>(test: F) {
+pub(crate) fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async { timeout(PATIENCE * 3, test).await.expect("the test came to its end") });
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { tick: Duration::from_millis(20), ..Settings::default() }
 }
 
 impl Mesh {
     /// An engine that serves `protocol` on loopback, of that family.
-    pub async fn new(family: IpAddr, protocol: AppProtocol, settings: Settings) -> Self {
+    pub(crate) async fn new(family: IpAddr, protocol: AppProtocol, settings: Settings) -> Self {
+        let target = Target::Service { host: SHOP.parse().unwrap(), port: Port::new(80).unwrap(), protocol };
+        Self::to(family, target, settings).await
+    }
+
+    /// An engine whose clients all ask for that.
+    pub(crate) async fn to(family: IpAddr, target: Target, settings: Settings) -> Self {
         let bed = Rc::new(Bed {
             snapshot: RefCell::new(Rc::new(Snapshot { serving: Arc::default(), version: 1 })),
             endpoints: RefCell::default(),
@@ -155,7 +160,6 @@ impl Mesh {
         let engine = Engine::new(settings, Rc::clone(&bed));
         let listener = TcpListener::bind((family, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let target = Target::Service { host: SHOP.parse().unwrap(), port: Port::new(80).unwrap(), protocol };
         let accepting = Rc::clone(&engine);
         spawn_local(async move {
             while let Ok((stream, client)) = listener.accept().await {
@@ -176,13 +180,13 @@ impl Mesh {
     }
 
     /// One that serves HTTP to these backends over IPv4.
-    pub async fn http(backends: &[SocketAddr]) -> Self {
+    pub(crate) async fn http(backends: &[SocketAddr]) -> Self {
         let mesh = Self::new(Ipv4Addr::LOCALHOST.into(), AppProtocol::Http11, settings()).await;
         mesh.endpoints(SHOP, backends, AppProtocol::Http11);
         mesh
     }
 
-    pub fn endpoints(&self, host: &str, backends: &[SocketAddr], protocol: AppProtocol) {
+    pub(crate) fn endpoints(&self, host: &str, backends: &[SocketAddr], protocol: AppProtocol) {
         let of = backends.iter().map(|address| endpoint(*address, protocol)).collect();
         self.bed.endpoints.borrow_mut().insert(host.parse().unwrap(), of);
         let serving = Arc::clone(&self.bed.snapshot().serving);
@@ -190,24 +194,24 @@ impl Mesh {
     }
 
     /// Another version of what is served.
-    pub fn swap(&self, serving: Arc<Serving>) {
+    pub(crate) fn swap(&self, serving: Arc<Serving>) {
         let version = self.bed.snapshot().version + 1;
         self.bed.snapshot.replace(Rc::new(Snapshot { serving, version }));
     }
 
     /// What is served to clients of the shop.
-    pub fn serve(&self, host: Host) {
+    pub(crate) fn serve(&self, host: Host) {
         self.swap(Arc::new(Serving { hosts: [(SHOP.parse().unwrap(), Arc::new(host))].into() }));
     }
 
-    pub async fn client(&self) -> TcpStream {
+    pub(crate) async fn client(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
 
     /// Sends bytes on a connection of their own, and reads to its end.
-    pub async fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.client().await;
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
@@ -217,19 +221,19 @@ impl Mesh {
     }
 
     /// A GET, by itself.
-    pub async fn get(&self, path: &str) -> String {
+    pub(crate) async fn get(&self, path: &str) -> String {
         self.raw(format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n").as_bytes()).await
     }
 
     /// What was recorded, once so many have ended.
-    pub async fn seen(&self, count: usize) -> Vec<Seen> {
+    pub(crate) async fn seen(&self, count: usize) -> Vec<Seen> {
         until(|| self.bed.seen.borrow().len() >= count).await;
         self.bed.seen.borrow().clone()
     }
 }
 
 /// Waits until something is so.
-pub async fn until(mut is: impl FnMut() -> bool) {
+pub(crate) async fn until(mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "it never came to be");
@@ -239,7 +243,7 @@ pub async fn until(mut is: impl FnMut() -> bool) {
 
 /// What a backend does with a request.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// Answers, and goes on.
     Answer(&'static str),
     /// Answers, and closes.
@@ -251,31 +255,31 @@ pub enum Act {
 }
 
 /// A plain answer.
-pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A backend that answers by a script, and the requests that it got.
-pub struct Backend {
-    pub address: SocketAddr,
-    pub got: Rc<RefCell<Vec<String>>>,
-    pub connections: Rc<Cell<u32>>,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    pub(crate) got: Rc<RefCell<Vec<String>>>,
+    pub(crate) connections: Rc<Cell<u32>>,
 }
 
 impl Backend {
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.got.borrow().len()
     }
 
-    pub fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         self.got.borrow().last().cloned().unwrap_or_default()
     }
 }
 
 /// A backend on loopback that does with its `n`th request, from 0, what the script says.
-pub async fn backend(script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
+pub(crate) async fn backend(script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
     backend_on(Ipv4Addr::LOCALHOST.into(), script).await
 }
 
-pub async fn backend_on(family: IpAddr, script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
+pub(crate) async fn backend_on(family: IpAddr, script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
     let listener = TcpListener::bind((family, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (got, connections) = (Rc::<RefCell<Vec<String>>>::default(), Rc::new(Cell::new(0)));
@@ -315,7 +319,7 @@ async fn play(mut stream: TcpStream, all: &RefCell<Vec<String>>, script: &dyn Fn
 }
 
 /// One message of HTTP/1, as it came; none at the end.
-pub async fn read_message(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<String> {
+pub(crate) async fn read_message(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(end) = message_end(rest) {
             let message: Vec<u8> = rest.drain(..end).collect();
@@ -351,14 +355,14 @@ fn message_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The addresses of loopback.
-pub const FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+pub(crate) const FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The body of an answer.
-pub fn body(answer: &str) -> &str {
+pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 /// The status of an answer; 0 if there is none.
-pub fn status(answer: &str) -> u16 {
+pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }

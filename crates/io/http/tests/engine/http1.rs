@@ -1,10 +1,9 @@
 //! HTTP/1.1 through the engine, byte for byte on both sides.
 
-mod bed;
-
-use bed::{Act, FAMILIES, Mesh, OK, backend, backend_on, body, read_message, run, settings, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_model::AppProtocol;
+
+use crate::bed::{self, Act, FAMILIES, Mesh, OK, backend, backend_on, body, read_message, run, settings, status};
 
 #[test]
 fn a_request_goes_to_the_endpoint_and_its_answer_comes_back() {
@@ -261,5 +260,38 @@ fn a_websocket_is_relayed_both_ways() {
         echo.await.unwrap();
         let seen = mesh.seen(1).await;
         assert_eq!((seen[0].status, &*seen[0].flags, seen[0].received, seen[0].sent), (101, "-", 11, 16));
+    });
+}
+
+#[test]
+fn a_connection_is_watched_while_it_waits_and_nothing_of_what_comes_is_lost() {
+    run(async {
+        let (go, mut wait) = tokio::sync::mpsc::channel::<()>(1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut rest = Vec::new();
+            while let Some(_got) = read_message(&mut stream, &mut rest).await {
+                wait.recv().await;
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        });
+        let mesh = Mesh::http(&[address]).await;
+        let mut client = mesh.client().await;
+        client.write_all(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        bed::until(|| mesh.bed.connects.get() == 1).await;
+        // The next request comes in pieces, larger than a glance, before the first is answered.
+        let second = format!("GET /2 HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n", "y".repeat(5_000));
+        let (one, other) = second.split_at(100);
+        client.write_all(one.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        client.write_all(other.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        go.send(()).await.unwrap();
+        go.send(()).await.unwrap();
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
     });
 }
