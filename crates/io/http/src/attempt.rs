@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Sleep, sleep, timeout};
 use weir_balance::{Overflow, Shared, Slot};
 use weir_route::Outcome;
@@ -38,6 +38,8 @@ pub(crate) struct Head {
     /// The protocol to change to.
     pub(crate) upgrade: Option<HeaderValue>,
     pub(crate) client: Client,
+    /// The stream of a client of HTTP/2 that is to become a tunnel. RFC 8441.
+    pub(crate) tunnel: Option<OnUpgrade>,
     pub(crate) source: Option<Rc<Source>>,
     /// Its body, if that is no client's.
     pub(crate) body: Option<Bytes>,

@@ -221,6 +221,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(settings.streams)
         .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX));
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
     let mut is_draining = false;

@@ -285,9 +285,9 @@ fn a_connection_is_watched_while_it_waits_and_nothing_of_what_comes_is_lost() {
         let second = format!("GET /2 HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n", "y".repeat(5_000));
         let (one, other) = second.split_at(100);
         client.write_all(one.as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        bed::settle().await;
         client.write_all(other.as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        bed::settle().await;
         go.send(()).await.unwrap();
         go.send(()).await.unwrap();
         let mut answers = String::new();
