@@ -244,7 +244,8 @@ impl<A: Around> Attempt<'_, A> {
     async fn link(&self, log: Option<&mut Log<A>>, watch: &mut Watch) -> Result<Got<A>, Failure> {
         let mut link = match self.upstream.take() {
             Some(link) => link,
-            None => self.open(watch).await?,
+            // Rare, and large: the future of each request would have room for it.
+            None => Box::pin(self.open(watch)).await?,
         };
         let before = link.bytes();
         let request = self.request();
@@ -270,7 +271,7 @@ impl<A: Around> Attempt<'_, A> {
     async fn ride(&self, log: Option<&mut Log<A>>, watch: &mut Watch) -> Result<Got<A>, Failure> {
         let ride = match self.upstream.mux() {
             Some(ride) => ride,
-            None => self.board(watch).await?,
+            None => Box::pin(self.board(watch)).await?,
         };
         if let Some(log) = log {
             log.is_sent(Protocol::Http2);

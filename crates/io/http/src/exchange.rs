@@ -94,7 +94,7 @@ pub(crate) async fn exchange<A: Around>(
     let source = (!body.is_end_stream()).then(|| Source::new(body, talk.engine.settings.retry_bytes, log.is_grpc));
     log.source = source.clone();
     let target = journey.target.clone();
-    let head = Head {
+    let head = Box::new(Head {
         target: only_path(parts.uri, target),
         method: parts.method,
         headers: parts.headers,
@@ -104,7 +104,7 @@ pub(crate) async fn exchange<A: Around>(
         tunnel,
         source,
         body: None,
-    };
+    });
     let mut response = go(&talk, &snapshot, &journey, head, log).await;
     journey.dress(response.headers_mut());
     response
@@ -181,7 +181,7 @@ async fn go<A: Around>(
     talk: &Rc<Talk<A>>,
     snapshot: &Snapshot,
     journey: &Journey<'_>,
-    head: Head,
+    head: Box<Head>,
     mut log: Box<Log<A>>,
 ) -> Response<Answer<A>> {
     if let CorsAnswer::Preflight(_) = journey.cors {

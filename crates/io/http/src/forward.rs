@@ -63,7 +63,7 @@ struct Way<'w, 't, A: Around> {
     talk: &'w Rc<Talk<A>>,
     journey: &'w Journey<'t>,
     cluster: Rc<Cluster<A>>,
-    head: Head,
+    head: Box<Head>,
     avoid: Vec<Arc<str>>,
     retries: u32,
     retrying: Option<Retrying>,
@@ -76,7 +76,7 @@ pub(crate) async fn forward<A: Around>(
     talk: &Rc<Talk<A>>,
     journey: &Journey<'_>,
     cluster: Rc<Cluster<A>>,
-    mut head: Head,
+    mut head: Box<Head>,
     mut log: Box<Log<A>>,
 ) -> Response<Answer<A>> {
     log.goes_to(&cluster);

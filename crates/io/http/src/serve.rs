@@ -212,7 +212,9 @@ where
     let settings = &talk.engine.settings;
     let service = service_fn(|request| {
         let talk = Rc::clone(&talk);
-        async move { Ok::<_, Infallible>(exchange(talk, request, Client::Http2).await) }
+        // Each stream is a task, into which its future is moved more than once: better by its address.
+        let exchange = Box::pin(exchange(talk, request, Client::Http2));
+        async move { Ok::<_, Infallible>(exchange.await) }
     });
     let mut builder = http2::Builder::new(OnWorker);
     builder
