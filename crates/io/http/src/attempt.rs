@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Sleep, sleep, timeout};
 use weir_balance::{Overflow, Shared, Slot};
 use weir_route::Outcome;
@@ -38,6 +38,8 @@ pub(crate) struct Head {
     /// The protocol to change to.
     pub(crate) upgrade: Option<HeaderValue>,
     pub(crate) client: Client,
+    /// The stream of a client of HTTP/2 that is to become a tunnel. RFC 8441.
+    pub(crate) tunnel: Option<OnUpgrade>,
     pub(crate) source: Option<Rc<Source>>,
     /// Its body, if that is no client's.
     pub(crate) body: Option<Bytes>,
@@ -242,7 +244,8 @@ impl<A: Around> Attempt<'_, A> {
     async fn link(&self, log: Option<&mut Log<A>>, watch: &mut Watch) -> Result<Got<A>, Failure> {
         let mut link = match self.upstream.take() {
             Some(link) => link,
-            None => self.open(watch).await?,
+            // Rare, and large: the future of each request would have room for it.
+            None => Box::pin(self.open(watch)).await?,
         };
         let before = link.bytes();
         let request = self.request();
@@ -268,7 +271,7 @@ impl<A: Around> Attempt<'_, A> {
     async fn ride(&self, log: Option<&mut Log<A>>, watch: &mut Watch) -> Result<Got<A>, Failure> {
         let ride = match self.upstream.mux() {
             Some(ride) => ride,
-            None => self.board(watch).await?,
+            None => Box::pin(self.board(watch)).await?,
         };
         if let Some(log) = log {
             log.is_sent(Protocol::Http2);

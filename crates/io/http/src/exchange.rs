@@ -3,12 +3,17 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, Request, Response, Uri, Version,
-    header::{HOST, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
+    header::{HOST, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
-use hyper::body::{Body, Incoming};
+use hyper::{
+    body::{Body, Incoming},
+    ext::Protocol as Protocol2,
+    upgrade::OnUpgrade,
+};
+use rand::Rng;
 use tokio::time::sleep;
 use weir_model::Port;
 use weir_request::{Header, MAX_HEADERS, Parts as Read, Request as Asked};
@@ -49,6 +54,8 @@ pub(crate) async fn exchange<A: Around>(
     let is_framed_twice =
         client == Client::Http1 && parts.headers.contains_key(TRANSFER_ENCODING) && talk.meter.is_framed_twice();
     let upgrade = headers::clean_request(&mut parts.headers, parts.version);
+    let tunnel = tunnel(&mut parts, &talk);
+    let (upgrade, tunnel) = tunnel.map_or((upgrade, None), |(protocol, tunnel)| (Some(protocol), Some(tunnel)));
     let authority = headers::authority(&parts.uri, &parts.headers);
     let span = talk.engine.around.begin(&talk.arrival, &mut parts.headers);
     let protocol = match parts.version {
@@ -56,7 +63,7 @@ pub(crate) async fn exchange<A: Around>(
         Version::HTTP_10 => Protocol::Http10,
         _ => Protocol::Http11,
     };
-    let named = authority.clone().unwrap_or_else(|_| http::HeaderValue::from_static(""));
+    let named = authority.clone().unwrap_or_else(|_| HeaderValue::from_static(""));
     let noted = (protocol, parts.method.clone(), parts.uri.clone());
     let mut log = Log::new(Rc::clone(&talk), span, noted, named);
     log.is_grpc = grpc::is_grpc(&parts.headers);
@@ -87,20 +94,37 @@ pub(crate) async fn exchange<A: Around>(
     let source = (!body.is_end_stream()).then(|| Source::new(body, talk.engine.settings.retry_bytes, log.is_grpc));
     log.source = source.clone();
     let target = journey.target.clone();
-    let head = Head {
+    let head = Box::new(Head {
         target: only_path(parts.uri, target),
         method: parts.method,
         headers: parts.headers,
         authority,
         upgrade,
         client,
+        tunnel,
         source,
         body: None,
-    };
+    });
     let mut response = go(&talk, &snapshot, &journey, head, log).await;
     journey.dress(response.headers_mut());
     response
 }
+
+/// Makes of a client's wish for a tunnel in HTTP/2 what it is in HTTP/1.1. RFC 8441 §5.
+fn tunnel<A: Around>(parts: &mut Parts, talk: &Talk<A>) -> Option<(HeaderValue, OnUpgrade)> {
+    let protocol = parts.extensions.remove::<Protocol2>()?;
+    let tunnel = parts.extensions.remove::<OnUpgrade>()?;
+    parts.method = Method::GET;
+    if !parts.headers.contains_key(SEC_WEBSOCKET_KEY) {
+        let bytes = std::iter::repeat_with(|| talk.engine.rng().random_range(0..KEY_LETTERS.len()));
+        let letters: String = bytes.take(21).filter_map(|at| KEY_LETTERS.chars().nth(at)).collect();
+        // 16 bytes in base64, whatever they are: the last letter holds two bits.
+        parts.headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&format!("{letters}A==")).ok()?);
+    }
+    Some((HeaderValue::from_str(protocol.as_str()).ok()?, tunnel))
+}
+
+const KEY_LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// What is to become of a request, or what stands in its way.
 fn plan<'t, A: Around>(
@@ -157,7 +181,7 @@ async fn go<A: Around>(
     talk: &Rc<Talk<A>>,
     snapshot: &Snapshot,
     journey: &Journey<'_>,
-    head: Head,
+    head: Box<Head>,
     mut log: Box<Log<A>>,
 ) -> Response<Answer<A>> {
     if let CorsAnswer::Preflight(_) = journey.cors {
@@ -185,7 +209,7 @@ async fn go<A: Around>(
     match &journey.action {
         Action::Redirect(redirect) => {
             let location = journey.location.clone();
-            let location = location.unwrap_or_else(|| http::HeaderValue::from_static("/"));
+            let location = location.unwrap_or_else(|| HeaderValue::from_static("/"));
             return reply::redirect(redirect.code(), location, log);
         }
         Action::Respond(response) => {
@@ -239,6 +263,6 @@ fn change(headers: &mut HeaderMap, edits: Vec<Edit>) {
 
 /// An answer after which the connection ends.
 pub(crate) fn close<A: Around>(mut response: Response<Answer<A>>) -> Response<Answer<A>> {
-    response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

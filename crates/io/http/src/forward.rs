@@ -18,6 +18,7 @@ use crate::{
     journey::Journey,
     log::Log,
     record::{Flag, Flags},
+    relay,
     reply::Reply,
     serve::{Switch, Talk},
 };
@@ -62,7 +63,7 @@ struct Way<'w, 't, A: Around> {
     talk: &'w Rc<Talk<A>>,
     journey: &'w Journey<'t>,
     cluster: Rc<Cluster<A>>,
-    head: Head,
+    head: Box<Head>,
     avoid: Vec<Arc<str>>,
     retries: u32,
     retrying: Option<Retrying>,
@@ -75,7 +76,7 @@ pub(crate) async fn forward<A: Around>(
     talk: &Rc<Talk<A>>,
     journey: &Journey<'_>,
     cluster: Rc<Cluster<A>>,
-    mut head: Head,
+    mut head: Box<Head>,
     mut log: Box<Log<A>>,
 ) -> Response<Answer<A>> {
     log.goes_to(&cluster);
@@ -230,7 +231,7 @@ impl<A: Around> Way<'_, '_, A> {
 
     /// Gives an endpoint's answer.
     fn answer(
-        &self,
+        &mut self,
         got: Got<A>,
         upstream: Rc<Upstream<A>>,
         cookie: Option<HeaderValue>,
@@ -243,6 +244,11 @@ impl<A: Around> Way<'_, '_, A> {
         let (Got::Link(answer, _) | Got::Ride(answer, _)) = &got;
         let status = answer.status();
         let took = log.is_answered(answer.headers());
+        if self.head.tunnel.is_some() && status.is_success() {
+            // To a client of HTTP/2 any 2xx would grant the tunnel that this one does not.
+            let reply = Reply::new(502, "", Flag::UpstreamProtocolError, "upgrade_not_granted");
+            return reply.give(log);
+        }
         log.status = status.as_u16();
         log.details = "via_upstream".into();
         log.judge_answer(status.as_u16());
@@ -277,7 +283,7 @@ impl<A: Around> Way<'_, '_, A> {
 
     /// The endpoint has agreed to speak something else.
     fn switch(
-        &self,
+        &mut self,
         mut headers: HeaderMap,
         link: crate::link::Link<A::Io>,
         mut log: Box<Log<A>>,
@@ -287,13 +293,19 @@ impl<A: Around> Way<'_, '_, A> {
             return Reply::new(502, "", Flag::UpstreamProtocolError, "unexpected_switching_protocols").give(log);
         };
         headers::clean_response(&mut headers);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-        log.status = 101;
         let (io, slot) = link.into_io();
-        self.talk.switch(Switch { io, slot, log });
         let mut response = Response::new(Answer::nothing());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(tunnel) = self.head.tunnel.take() {
+            log.status = 200;
+            headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            relay::tunnel(&self.talk.engine, tunnel, Switch { io, slot, log });
+        } else {
+            log.status = 101;
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+            self.talk.switch(Switch { io, slot, log });
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
         *response.headers_mut() = headers;
         response
     }

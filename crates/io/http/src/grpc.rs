@@ -100,7 +100,36 @@ impl Messages {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::meter::wide;
+
+    proptest! {
+        #[test]
+        fn all_messages_are_counted_and_no_others(
+            lengths in prop::collection::vec(0_u32..300, 0..10),
+            cuts in prop::collection::vec(1_usize..50, 1..20),
+        ) {
+            let mut bytes = Vec::new();
+            for length in &lengths {
+                bytes.push(0);
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend(std::iter::repeat_n(1, usize::try_from(*length).unwrap()));
+            }
+            let mut messages = Messages::default();
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+                messages.read(piece);
+                rest = behind;
+            }
+            prop_assert_eq!(messages.count(), wide(lengths.len()));
+        }
+    }
 
     #[test]
     fn messages_are_counted_however_they_are_cut() {

@@ -13,6 +13,7 @@ use crate::{
     around::Around,
     cluster::{Cluster, Upstream},
     grpc::{self, Messages},
+    meter::Ending,
     record::{Call, Flag, Flags, Protocol, Record, Times},
     serve::Talk,
     upload::Source,
@@ -193,8 +194,14 @@ impl<A: Around> Drop for Log<A> {
             cluster.freed.notify_one();
         }
         if !self.is_complete {
-            self.flags = self.flags.with(Flag::DownstreamConnectionTermination);
-            self.details = Cow::Borrowed("downstream_remote_disconnect");
+            let (flag, details) = match self.talk.meter.ending() {
+                Some(Ending::Silent | Ending::Overdue) => (Flag::StreamIdleTimeout, "stream_idle_timeout"),
+                Some(Ending::Draining) | None => {
+                    (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect")
+                }
+            };
+            self.flags = self.flags.with(flag);
+            self.details = Cow::Borrowed(details);
         }
         if let Some(source) = &self.source {
             source.abandon();

@@ -141,6 +141,11 @@ impl Meter {
         (self.read.get(), self.written.get())
     }
 
+    /// How it is ending, if it is.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.get()
+    }
+
     /// Whether a request is under way.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.phase.get(), Phase::Busy(_))

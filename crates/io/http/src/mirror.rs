@@ -82,6 +82,7 @@ fn copy_of(head: &Head) -> Head {
         headers: head.headers.clone(),
         authority: HeaderValue::from_str(&shadow).unwrap_or_else(|_| head.authority.clone()),
         upgrade: None,
+        tunnel: None,
         client: head.client,
         source: head.source.clone(),
         body: None,

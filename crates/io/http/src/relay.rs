@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    task::spawn_local,
     time::timeout,
 };
 use weir_balance::{Ask, Choice, Chosen, Outcome};
@@ -21,11 +25,12 @@ use weir_serving::UpstreamTls;
 use crate::{
     around::{Around, Target},
     cluster::{Cluster, KeyOf, Upstream},
+    engine::Engine,
     log::Log,
     meter::{Ending, Meter},
     record::{Flag, Protocol},
     serve::{Switch, Talk},
-    wire::{Watched, Wire},
+    wire::Wire,
 };
 
 /// Bytes of the buffer of each direction.
@@ -63,10 +68,10 @@ where
 }
 
 /// Relays what HTTP was changed to, a WebSocket for one.
-pub(crate) async fn switched<A, Io>(meter: &Meter, mut client: Watched<Io>, switch: Switch<A>)
+pub(crate) async fn switched<A, C>(meter: &Meter, mut client: C, switch: Switch<A>)
 where
     A: Around,
-    Io: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin,
 {
     let Switch { mut io, slot, mut log } = switch;
     let before = meter.bytes();
@@ -80,6 +85,22 @@ where
         End::Silent => log.breaks(Flag::StreamIdleTimeout, "stream_idle_timeout"),
     }
 }
+
+/// Relays a stream of HTTP/2 that has become a tunnel. It ends with the client's connection.
+pub(crate) fn tunnel<A: Around>(engine: &Rc<Engine<A>>, tunnel: OnUpgrade, switch: Switch<A>) {
+    let (meter, metered) = engine.meter();
+    spawn_local(async move {
+        let _metered = metered;
+        // If not, the client went away before it was told.
+        if let Ok(Ok(stream)) = timeout(GRANTED, tunnel).await {
+            let client = Wire::new(TokioIo::new(stream), Bytes::new(), Rc::clone(&meter));
+            switched(&meter, client, switch).await;
+        }
+    });
+}
+
+/// How long it may take to tell a client that it has its tunnel.
+const GRANTED: Duration = Duration::from_secs(30);
 
 /// Relays a connection that is not HTTP.
 pub(crate) async fn connection<A, Io>(talk: Rc<Talk<A>>, mut client: Wire<Io>)

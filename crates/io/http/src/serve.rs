@@ -212,7 +212,9 @@ where
     let settings = &talk.engine.settings;
     let service = service_fn(|request| {
         let talk = Rc::clone(&talk);
-        async move { Ok::<_, Infallible>(exchange(talk, request, Client::Http2).await) }
+        // Each stream is a task, into which its future is moved more than once: better by its address.
+        let exchange = Box::pin(exchange(talk, request, Client::Http2));
+        async move { Ok::<_, Infallible>(exchange.await) }
     });
     let mut builder = http2::Builder::new(OnWorker);
     builder
@@ -221,6 +223,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(settings.streams)
         .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX));
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
     let mut is_draining = false;

@@ -50,7 +50,8 @@ fn speech_of(bytes: &[u8]) -> Option<Speech> {
             if method > METHOD || (method == 0 && behind.is_some()) || behind.is_some_and(|byte| *byte != b' ') {
                 return Some(Speech::Other);
             }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            // However the bytes are cut: what is behind the longest line is not looked at.
+            let Some(end) = bytes.iter().take(LONGEST).position(|byte| *byte == b'\n') else {
                 return (bytes.len() >= LONGEST).then_some(Speech::Other);
             };
             let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
@@ -114,7 +115,26 @@ fn poll_speech<Io: AsyncRead + Unpin>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_known_once_does_not_change(
+            start in prop::sample::select(vec!["", "GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM", "P", "GET ", "EHLO"]),
+            rest in prop::collection::vec(prop::sample::select(b"GETPRI */.012\r\nSM\0x".to_vec()), 0..60),
+            cut in 0_usize..80,
+        ) {
+            let bytes = [start.as_bytes(), &rest].concat();
+            let before = &bytes[..cut.min(bytes.len())];
+            for judge in [version_of, speech_of] {
+                if let Some(known) = judge(before) {
+                    prop_assert_eq!(judge(&bytes), Some(known));
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_spoken_is_known_by_its_first_bytes() {

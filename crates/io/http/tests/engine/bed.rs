@@ -241,6 +241,13 @@ pub(crate) async fn until(mut is: impl FnMut() -> bool) {
     }
 }
 
+/// Lets everybody else do what they can do now.
+pub(crate) async fn settle() {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What a backend does with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {

@@ -285,13 +285,113 @@ fn a_connection_is_watched_while_it_waits_and_nothing_of_what_comes_is_lost() {
         let second = format!("GET /2 HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n", "y".repeat(5_000));
         let (one, other) = second.split_at(100);
         client.write_all(one.as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        bed::settle().await;
         client.write_all(other.as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        bed::settle().await;
         go.send(()).await.unwrap();
         go.send(()).await.unwrap();
         let mut answers = String::new();
         client.read_to_string(&mut answers).await.unwrap();
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    });
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_is_all_sent_is_given() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 1_024];
+            stream.read_exact(&mut some).await.unwrap();
+            let answer = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 5\r\nconnection: close\r\n\r\nlarge";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // It reads on, and throws away.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap_or_default();
+        });
+        let mesh = Mesh::http(&[address]).await;
+        let mut client = mesh.client().await;
+        let length = 64 << 20;
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        let (mut read, mut write) = client.split();
+        let sending = async {
+            let piece = vec![b'x'; 65_536];
+            for _ in 0..length / piece.len() {
+                if write.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let reading = async {
+            let mut answer = Vec::new();
+            let mut piece = [0; 1_024];
+            while !answer.ends_with(b"large") {
+                let count = read.read(&mut piece).await.unwrap();
+                assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&piece[..count]);
+            }
+            answer
+        };
+        let answer = tokio::select! {
+            answer = reading => answer,
+            // All of it was sent before the answer was read: that is no answer.
+            () = async { sending.await; std::future::pending::<()>().await } => unreachable!("it never ends"),
+        };
+        assert!(answer.starts_with(b"HTTP/1.1 413 "), "{}", String::from_utf8_lossy(&answer));
+        let seen = mesh.seen(1).await;
+        assert_eq!((seen[0].status, &*seen[0].flags, seen[0].sent), (413, "-", 5));
+        assert!(seen[0].received < 64 << 20, "{}", seen[0].received);
+    });
+}
+
+#[test]
+fn large_bodies_pass_unchanged_both_ways() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let length: usize = 5_000_000;
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            let start = loop {
+                let mut piece = [0; 65_536];
+                let count = stream.read(&mut piece).await.unwrap();
+                got.extend_from_slice(&piece[..count]);
+                if let Some(at) = got.windows(4).position(|end| end == b"\r\n\r\n") {
+                    break at + 4;
+                }
+            };
+            let mut body = got.split_off(start);
+            let mut rest = vec![0; length - body.len()];
+            stream.read_exact(&mut rest).await.unwrap();
+            body.extend_from_slice(&rest);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+            for piece in body.chunks(77_777) {
+                stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+                stream.write_all(piece).await.unwrap();
+                stream.write_all(b"\r\n").await.unwrap();
+            }
+            stream.write_all(b"0\r\n\r\n").await.unwrap();
+        });
+        let mesh = Mesh::http(&[address]).await;
+        let body: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let mut client = mesh.client().await;
+        // HTTP/1.0: the answer ends with the connection, and is not in chunks.
+        let head = format!("POST / HTTP/1.0\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let (mut read, mut write) = client.split();
+        let sending = async {
+            write.write_all(head.as_bytes()).await.unwrap();
+            write.write_all(&body).await.unwrap();
+        };
+        let mut answer = Vec::new();
+        let (_, count) = tokio::join!(sending, read.read_to_end(&mut answer));
+        count.unwrap();
+        let start = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(answer.len() - start, length);
+        assert!(answer[start..] == body[..]);
+        let seen = mesh.seen(1).await;
+        assert_eq!((seen[0].received, seen[0].sent), (5_000_000, 5_000_000));
     });
 }

@@ -323,3 +323,65 @@ fn a_drained_engine_says_goodbye() {
         .unwrap();
     });
 }
+
+#[test]
+fn a_websocket_of_http2_is_one_of_http1_to_the_endpoint() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = bed::read_message(&mut stream, &mut Vec::new()).await.unwrap();
+            assert!(head.starts_with("GET /ws HTTP/1.1\r\n") && head.contains("upgrade: websocket\r\n"), "{head}");
+            assert!(head.contains("sec-websocket-key: "), "{head}");
+            stream
+                .write_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nfirst",
+                )
+                .await
+                .unwrap();
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+        });
+        let mesh = Mesh::http(&[address]).await;
+        let mut client = client(&mesh).await;
+        until(|| client.is_extended_connect_protocol_enabled()).await;
+        let request = Request::builder()
+            .method("CONNECT")
+            .uri("http://shop/ws")
+            .extension(h2::ext::Protocol::from_static("websocket"))
+            .body(())
+            .unwrap();
+        let (answer, mut upload) = client.send_request(request, false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        upload.send_data(Bytes::from_static(b" and echoed"), true).unwrap();
+        let (_, bytes, _) = whole(answer).await.unwrap();
+        assert_eq!(bytes, b"first and echoed");
+        let seen = mesh.seen(1).await;
+        assert_eq!((seen[0].status, &*seen[0].flags, seen[0].received, seen[0].sent), (200, "-", 11, 16));
+    });
+}
+
+#[test]
+fn a_tunnel_that_is_not_granted_is_none() {
+    run(async {
+        let backend = backend(|_, _| Act::Answer(OK)).await;
+        let mesh = Mesh::http(&[backend.address]).await;
+        let mut client = client(&mesh).await;
+        until(|| client.is_extended_connect_protocol_enabled()).await;
+        let request = Request::builder()
+            .method("CONNECT")
+            .uri("http://shop/ws")
+            .extension(h2::ext::Protocol::from_static("websocket"))
+            .body(())
+            .unwrap();
+        let (answer, _upload) = client.send_request(request, false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 502);
+        // Nor is one that says not what it is to be.
+        let plain = Request::builder().method("CONNECT").uri("shop:80").body(()).unwrap();
+        let (answer, _upload) = client.send_request(plain, false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 400);
+        assert_eq!(backend.count(), 1);
+    });
+}

@@ -130,7 +130,7 @@ fn a_connection_that_is_idle_or_silent_for_too_long_ends() {
         let time = Duration::from_millis(150);
         for (mine, act, want) in [
             (Settings { idle: time, ..settings() }, Act::Answer(OK), "-"),
-            (Settings { silence: time, ..settings() }, Act::Hang, "DC"),
+            (Settings { silence: time, ..settings() }, Act::Hang, "SI"),
         ] {
             let backend = backend(move |_, _| act.clone()).await;
             let mesh = Mesh::new(FAMILIES[0], AppProtocol::Http11, mine).await;
