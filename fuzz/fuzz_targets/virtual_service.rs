@@ -19,7 +19,7 @@ kind: List
 items:
 - {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}]}}
 - {apiVersion: v1, kind: Service, metadata: {name: db}, spec: {ports: [{name: tcp, port: 80}, {name: tls, port: 443}]}}
-- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: a}, spec: {ports: [{port: 80}, {name: b, port: 81}]}}
+- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: a}, spec: {ports: [{name: a, port: 80}, {name: b, port: 81}]}}
 ";
 
 static GROUND: LazyLock<(Settings, World)> = LazyLock::new(|| {

@@ -19,13 +19,12 @@ use weir_model::{
 };
 use weir_request::Request;
 use weir_serving::{Host, Subset};
-use weir_telemetry::AccessLog;
 use weir_world::Family;
 
 use crate::{
     compiled::State,
     gate::Gate,
-    see::{Seen, Seer},
+    see::{Seen, Seer, Tellers},
     upstream::{Io, OnBehalf, Upstream},
     worker::{Own, Shared},
 };
@@ -50,14 +49,14 @@ pub(crate) struct Around {
 }
 
 impl Around {
-    pub(crate) fn new(shared: &Shared, access: Option<AccessLog>) -> anyhow::Result<Self> {
+    pub(crate) fn new(shared: &Shared, tellers: Tellers) -> anyhow::Result<Self> {
         let (state, own) = (shared.state(), shared.own.clone());
         let snapshot = Rc::new(Snapshot { serving: state.serving.clone(), version: 0 });
         let around = Self {
             place: RefCell::new(place(&state, &own)),
             upstream: Upstream::new(shared.identities.clone())?,
-            gate: Gate::new(shared.keys.clone()),
-            seer: Seer::new(&shared.metrics, access),
+            gate: Gate::new(shared.keys.clone(), shared.shadows.clone()),
+            seer: Seer::new(&shared.metrics, tellers),
             shared: shared.clone(),
             own,
             state: RefCell::new(state),
@@ -195,7 +194,13 @@ impl weir_http::Around for Around {
     }
 
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Seen {
-        self.seer.begin(arrival, headers, &mut *self.rng.borrow_mut(), SystemTime::now())
+        let snapshot = self.snapshot.borrow().clone();
+        let host = match &arrival.target {
+            Target::Service { host, .. } => Some(host),
+            Target::Pod { .. } => None,
+        };
+        let settings = &snapshot.serving.guard(host).telemetry;
+        self.seer.begin(settings, headers, &mut *self.rng.borrow_mut(), SystemTime::now())
     }
 
     fn end(&self, span: Seen, record: &Record<'_>) {
@@ -206,7 +211,7 @@ impl weir_http::Around for Around {
         });
         let workload: Option<Arc<Workload>> =
             record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone());
-        self.seer.end(span, record, service, workload.as_ref());
+        self.seer.end(&span, record, service, workload.as_ref());
     }
 }
 

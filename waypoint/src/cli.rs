@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time:
 use clap::{Parser, ValueEnum};
 use weir_compile::ClusterDomain;
 use weir_model::{ClusterId, Hostname, Namespace, Network, NodeName, Port, ServiceAccount, SpiffeId, TrustDomain};
-use weir_telemetry::{AdminPort, LogFormat, everywhere};
+use weir_telemetry::{AdminPort, LogFormat, OtlpEndpoint, everywhere};
 
 /// The waypoint of Weir, a service mesh without sidecars: routes and authorizes requests to the services bound to it.
 #[derive(Debug, Clone, Parser)]
@@ -83,6 +83,10 @@ pub(crate) struct Arguments {
     /// A network, or a host's name, that keys of issuers may be fetched from though it is not public: an issuer in the cluster. May be given several times.
     #[arg(long, value_name = "NETWORK|HOST")]
     pub(crate) jwks_allow: Vec<String>,
+
+    /// Where spans are sent, by OTLP; without it requests are not traced, and headers of traces pass as they came.
+    #[arg(long, value_name = "grpc://HOST:PORT|http://HOST:PORT/PATH")]
+    pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
 
     /// Where /metrics and /stats/prometheus are served.
     #[arg(long, default_value_t = everywhere(15020), value_name = "ADDRESS")]

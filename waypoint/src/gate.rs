@@ -1,6 +1,11 @@
 //! Whether a request may go on: its token, then who may ask for what. What decides is in `crates/logic`; here it is asked, and answered in Envoy's words.
 
-use std::{cell::RefCell, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    cell::RefCell,
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use http::{HeaderName, HeaderValue, header};
 use tokio::task::spawn_local;
@@ -15,18 +20,21 @@ use weir_request::Request;
 use weir_serving::Guard;
 use weir_token::{Changes, Checked, Proven, Rejected, Verified};
 
+use crate::shadow::Shadows;
+
 /// Bytes of tokens whose signatures a worker remembers to be good.
 const PROVEN: usize = 1 << 20;
 
 /// What one worker asks before a request goes on.
 pub(crate) struct Gate {
     keys: Handle,
+    shadows: Arc<Shadows>,
     proven: RefCell<Proven>,
 }
 
 impl Gate {
-    pub(crate) fn new(keys: Handle) -> Self {
-        Self { keys, proven: RefCell::new(Proven::new(PROVEN)) }
+    pub(crate) fn new(keys: Handle, shadows: Arc<Shadows>) -> Self {
+        Self { keys, shadows, proven: RefCell::new(Proven::new(PROVEN)) }
     }
 
     /// Whether the request may go on.
@@ -65,6 +73,9 @@ impl Gate {
             sni: None,
         };
         let decision = guard.policies.decide(&facts);
+        if decision.audit.is_some() || decision.dry_run.is_some() {
+            self.shadows.look(&decision, arrival, Instant::now());
+        }
         match decision.ruling {
             Ruling::Allow => Admission::Pass(edits),
             Ruling::Deny => Admission::Answer(Box::new(forbidden(&details(&decision.ground)))),

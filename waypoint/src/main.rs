@@ -12,6 +12,7 @@ mod compiled;
 mod gate;
 mod run;
 mod see;
+mod shadow;
 mod source;
 mod upstream;
 mod worker;

@@ -18,12 +18,13 @@ use weir_compile::WaypointName;
 use weir_identity::{DevelopmentCa, Identities};
 use weir_manifest::Ignored;
 use weir_model::SpiffeId;
-use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Pace, Proxy, Readiness, Routes};
 
 use crate::{
     admin::{ConfigState, Dump},
     cli::{Arguments, Switch},
     compiled::State,
+    see::Tellers,
     source::{Change, Source},
     worker::{self, Order, Own, Shared},
 };
@@ -46,7 +47,7 @@ struct Waypoint {
     shared: Shared,
     config: ConfigState,
     workers: Vec<worker::Handle>,
-    access: Option<AccessLog>,
+    access: AccessLog,
     stop: watch::Sender<bool>,
     drain: Duration,
 }
@@ -58,13 +59,11 @@ impl Waypoint {
         let certified = readiness.wait_for("its certificate");
         let stop = watch::Sender::new(false);
         let identities = identities(&arguments)?;
-        let metrics = Arc::new(Metrics::new("waypoint", env!("CARGO_PKG_VERSION")).with_process());
+        let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
         let shared = Shared::new(state.clone(), identities.clone(), own, metrics, keys(&arguments)?);
-        let access = match arguments.access_log {
-            Switch::On => Some(AccessLog::start(arguments.log_format, std::io::stdout())?),
-            Switch::Off => None,
-        };
+        let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
+        let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
         let dump = Dump { gateway: arguments.gateway.clone(), shared: shared.clone(), config: config.clone() };
         serve(&arguments, &shared, readiness, dump, log, &stop).await?;
@@ -75,7 +74,7 @@ impl Waypoint {
         let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
-            workers.push(worker::start(number, &arguments, &shared, access.clone()).context("starting a worker")?);
+            workers.push(worker::start(number, &arguments, &shared, tellers.clone()).context("starting a worker")?);
         }
         let drain = arguments.drain;
         let mut waypoint = Self { source, shared, config, workers, access, stop, drain };
@@ -148,9 +147,7 @@ impl Waypoint {
             }
         };
         self.stop.send_replace(true);
-        if let Some(access) = &self.access {
-            access.close(LAST_WORDS);
-        }
+        self.access.close(LAST_WORDS);
         match all_well {
             Ok(Ok(true)) => Ok(()),
             Ok(_) => bail!("a worker did not end well"),
@@ -180,6 +177,29 @@ fn identities(arguments: &Arguments) -> anyhow::Result<Option<(Arc<Identities>, 
     let Some(ca_dir) = &arguments.ca_dir else { return Ok(None) };
     let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
     Ok(Some((Arc::new(Identities::new(Arc::new(ca))), arguments.identity()?)))
+}
+
+/// Where what is told of requests goes.
+fn tellers(arguments: &Arguments, shared: &Shared, access: &AccessLog, stop: &watch::Sender<bool>) -> Tellers {
+    let name = format!("{}.{}", arguments.gateway.name, arguments.gateway.namespace);
+    let pod = arguments.pod_name.as_ref().map_or("", |name| name.as_str());
+    let proxy = Proxy {
+        node: format!("waypoint~{pod}.{}", arguments.gateway.namespace),
+        cluster: arguments.cluster_id.to_string(),
+        namespace: arguments.gateway.namespace.to_string(),
+        canonical_service: arguments.gateway.name.clone(),
+        canonical_revision: "latest".to_owned(),
+        ..Proxy::default()
+    };
+    let spans = arguments.otlp_endpoint.clone().map(|endpoint| {
+        let resource = vec![("service.name".to_owned(), name)];
+        let (spans, exporter) = weir_telemetry::exporter(endpoint, resource, Pace::default());
+        spans.collect(&shared.metrics);
+        let mut ending = stop.subscribe();
+        tokio::spawn(exporter.run(async move { drop(ending.wait_for(|stop| *stop).await) }));
+        spans
+    });
+    Tellers { access: access.clone(), logged: arguments.access_log == Switch::On, spans, proxy: Arc::new(proxy) }
 }
 
 /// Begins to fetch the keys of those who issue tokens.

@@ -1,14 +1,14 @@
-//! What is told of each request: metrics, the access log, and the headers that tie them to those of others.
+//! What is told of each request: metrics, the access log, and spans; and the headers that tie them to those of others.
 
 use std::{cell::RefCell, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rand::Rng;
-use weir_http::{Arrival, Protocol, Record};
-use weir_model::{Flag, Flags, MetricSettings, Service, Workload};
+use weir_http::{Protocol, Record};
+use weir_model::{AccessLogging, Flag, Flags, Service, TelemetrySettings, Workload};
 use weir_telemetry::{
-    AccessLog, GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, Metrics, TcpSubject,
-    UpstreamRecord,
+    AccessLog, GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, Metrics, Proxy, Span, SpanLog,
+    TcpSubject, TraceContext, UpstreamRecord,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -17,21 +17,36 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// What is kept of a request from its begin to its end.
 pub(crate) struct Seen {
     at: SystemTime,
+    settings: Arc<TelemetrySettings>,
+    context: TraceContext,
     request_id: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     forwarded_for: Option<HeaderValue>,
+    /// All of them, where a label or a span may ask for one.
+    headers: Option<HeaderMap>,
+}
+
+/// Where what is told goes.
+#[derive(Clone)]
+pub(crate) struct Tellers {
+    /// The access log, and whether requests are logged of which nothing else is said.
+    pub(crate) access: AccessLog,
+    pub(crate) logged: bool,
+    /// Where spans go; without, there are none, and headers of traces pass as they came.
+    pub(crate) spans: Option<SpanLog>,
+    /// What spans say of this proxy.
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// Tells of requests, for one worker.
 pub(crate) struct Seer {
     meter: RefCell<HttpMeter>,
-    access: Option<AccessLog>,
-    settings: Arc<MetricSettings>,
+    tellers: Tellers,
 }
 
 impl Seer {
-    pub(crate) fn new(metrics: &Metrics, access: Option<AccessLog>) -> Self {
-        Self { meter: RefCell::new(metrics.meter()), access, settings: Arc::default() }
+    pub(crate) fn new(metrics: &Metrics, tellers: Tellers) -> Self {
+        Self { meter: RefCell::new(metrics.meter()), tellers }
     }
 
     /// The mesh is another: what was known of the old one is let go.
@@ -39,23 +54,33 @@ impl Seer {
         self.meter.borrow_mut().forget();
     }
 
-    /// A request begins: it has an id from here on.
-    pub(crate) fn begin(&self, _: &Arrival, headers: &mut HeaderMap, rng: &mut impl Rng, at: SystemTime) -> Seen {
-        if !headers.contains_key(&REQUEST_ID) {
-            headers.insert(REQUEST_ID, id(rng));
-        }
+    /// A request begins: it has an id from here on, and a place in a trace if there are traces.
+    pub(crate) fn begin(
+        &self,
+        settings: &Arc<TelemetrySettings>,
+        headers: &mut HeaderMap,
+        rng: &mut impl Rng,
+        at: SystemTime,
+    ) -> Seen {
+        let traces = self.tellers.spans.as_ref().map(|_| &settings.traces);
+        let context = TraceContext::begin(headers, traces, || rng.random());
+        context.apply(headers);
+        let asked = !settings.metrics.changed.is_empty() || context.is_reported();
         Seen {
             at,
+            settings: settings.clone(),
             request_id: headers.get(&REQUEST_ID).cloned(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             forwarded_for: headers.get(&FORWARDED_FOR).cloned(),
+            headers: asked.then(|| headers.clone()),
+            context,
         }
     }
 
     /// A request has ended, or a connection that was not HTTP.
     pub(crate) fn end(
         &self,
-        seen: Seen,
+        seen: &Seen,
         record: &Record<'_>,
         service: Option<&Arc<Service>>,
         workload: Option<&Arc<Workload>>,
@@ -68,22 +93,15 @@ impl Seer {
             None => HttpSecurity::None,
         };
         let flags = flags(record.flags);
-        let protocol = match record.protocol {
-            Protocol::Http10 => HttpProtocol::Http10,
-            Protocol::Http11 => HttpProtocol::Http11,
-            Protocol::Http2 => HttpProtocol::Http2,
-            Protocol::Tcp => {
-                let subject = TcpSubject { source, destination, service, flags, security };
-                let counts = self.meter.borrow_mut().connection(&subject, &self.settings);
-                counts.opened();
-                counts.sent(record.sent);
-                counts.received(record.received);
-                return counts.closed();
-            }
+        let Some(protocol) = protocol(record.protocol) else {
+            let subject = TcpSubject { source, destination, service, flags, security };
+            let counts = self.meter.borrow_mut().connection(&subject, &seen.settings.metrics);
+            counts.opened();
+            counts.sent(record.sent);
+            counts.received(record.received);
+            return counts.closed();
         };
-        let cluster = record.service.map(|(host, port, subset)| {
-            format!("inbound-vip|{port}|{}|{host}", subset.map_or("http".to_owned(), |subset| format!("http/{subset}")))
-        });
+        let cluster = cluster(record);
         let upstream = record.attempts > 0 || record.endpoint.is_some();
         let upstream = upstream.then(|| UpstreamRecord {
             host: record.upstream_host(),
@@ -121,27 +139,51 @@ impl Seer {
             request_id: seen.request_id.as_ref().map(HeaderValue::as_bytes),
             server_name: None,
             route_name: record.route,
-            request_headers: None,
+            request_headers: seen.headers.as_ref(),
             response_headers: None,
             source,
             destination,
             service,
             security,
         };
-        self.meter.borrow_mut().count(&line, &self.settings);
-        if let Some(access) = &self.access {
-            access.log_request(&line);
+        self.tell(seen, &line);
+    }
+
+    fn tell(&self, seen: &Seen, line: &HttpRecord<'_>) {
+        self.meter.borrow_mut().count(line, &seen.settings.metrics);
+        let logged = match seen.settings.access_log {
+            AccessLogging::AsStarted => self.tellers.logged,
+            AccessLogging::On => true,
+            AccessLogging::Off => false,
+        };
+        if logged {
+            self.tellers.access.log_request(line);
+        }
+        if let Some(spans) = &self.tellers.spans
+            && let Some(span) = Span::of(line, &seen.context, &seen.settings.traces, &self.tellers.proxy)
+        {
+            spans.report(span);
         }
     }
 }
 
-/// A random UUID, version 4. RFC 9562 §5.4.
-fn id(rng: &mut impl Rng) -> HeaderValue {
-    let bits = rng.random::<u128>();
-    let bits = bits & !(0xf000_u128 << 64) & !(0xc000_u128 << 48) | 0x4000_u128 << 64 | 0x8000_u128 << 48;
-    let hex = format!("{bits:032x}");
-    let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+/// The version of HTTP; none of a connection that is no HTTP.
+fn protocol(of: Protocol) -> Option<HttpProtocol> {
+    match of {
+        Protocol::Http10 => Some(HttpProtocol::Http10),
+        Protocol::Http11 => Some(HttpProtocol::Http11),
+        Protocol::Http2 => Some(HttpProtocol::Http2),
+        Protocol::Tcp => None,
+    }
+}
+
+/// As Istio's waypoints call what a request was sent to.
+fn cluster(record: &Record<'_>) -> Option<String> {
+    let (host, port, subset) = record.service?;
+    Some(match subset {
+        Some(subset) => format!("inbound-vip|{port}|http/{subset}|{host}"),
+        None => format!("inbound-vip|{port}|http|{host}"),
+    })
 }
 
 /// The same flags in the mesh's words.

@@ -25,7 +25,7 @@ use weir_identity::Identities;
 use weir_jwks::Handle as Keys;
 use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
-use weir_telemetry::{AccessLog, Metrics};
+use weir_telemetry::Metrics;
 
 use crate::{
     around::Around,
@@ -33,6 +33,8 @@ use crate::{
     cli::{Arguments, Plain},
     compiled::State,
     run::timestamp,
+    see::Tellers,
+    shadow::Shadows,
 };
 
 /// Orders that may wait for a worker.
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Option<(Arc<Identities>, SpiffeId)>,
     pub(crate) own: Arc<Own>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What policies that decide nothing would have.
+    pub(crate) shadows: Arc<Shadows>,
     /// Keys of those who issue tokens.
     pub(crate) keys: Keys,
 }
@@ -87,7 +91,9 @@ impl Shared {
         keys: Keys,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
-        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, keys }
+        let shadows = Arc::<Shadows>::default();
+        shadows.collect(&metrics);
+        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, shadows, keys }
     }
 
     /// What is in force.
@@ -181,12 +187,7 @@ fn bind_plain(at: SocketAddr) -> io::Result<std::net::TcpListener> {
 ///
 /// # Errors
 /// If the system gives no socket, no thread or no reactor.
-pub(crate) fn start(
-    number: usize,
-    arguments: &Arguments,
-    shared: &Shared,
-    access: Option<AccessLog>,
-) -> anyhow::Result<Handle> {
+pub(crate) fn start(number: usize, arguments: &Arguments, shared: &Shared, tellers: Tellers) -> anyhow::Result<Handle> {
     let (orders, received) = mpsc::channel(ORDERS);
     let listeners = Listeners::bind(arguments, shared)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build()?;
@@ -195,7 +196,7 @@ pub(crate) fn start(
     let thread = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK).spawn(move || {
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
-            match Worker::new(shared, access, trusted_proxies) {
+            match Worker::new(shared, tellers, trusted_proxies) {
                 Ok(worker) => {
                     drop(ready.send(Ok(())));
                     Rc::new(worker).run(listeners, received).await;
@@ -223,8 +224,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Shared, access: Option<AccessLog>, trusted_proxies: u32) -> anyhow::Result<Self> {
-        let around = Rc::new(Around::new(&shared, access)?);
+    fn new(shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
+        let around = Rc::new(Around::new(&shared, tellers)?);
         let engine = Engine::new(weir_http::Settings::default(), around.clone());
         Ok(Self {
             shared,

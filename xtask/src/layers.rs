@@ -81,7 +81,7 @@ const DOORS: &[(&str, &[&str])] = &[
     // loader's to turn on.
     ("aya", &["weir-ebpf-loader", "weir-ebpf-common"]),
     // Libraries have an error enum; only what ends in a terminal may blur causes.
-    ("anyhow", &["weir-agent", "weir-control", "weir-ctl"]),
+    ("anyhow", &["weir-agent", "weir-control", "weir-ctl", "weir-waypoint"]),
 ];
 
 /// A dependency that must not be, as the path that leads to it.

@@ -30,7 +30,7 @@ const IMPURE: &[(&str, &str)] = &[
     ("TcpStream", "has no sockets"),
     ("TcpListener", "has no sockets"),
     ("UdpSocket", "has no sockets"),
-    ("tracing", "does not log: put the reason into the answer"),
+    ("tracing::", "does not log: put the reason into the answer"),
     ("log::", "does not log: put the reason into the answer"),
     ("println!", "does not log: put the reason into the answer"),
     ("eprintln!", "does not log: put the reason into the answer"),

@@ -99,7 +99,7 @@ impl<A: Around> Upstream<A> {
 
     /// A connection that may have nothing to do now. It is kept if it can be used again.
     pub(crate) fn give_back(&self, mut link: Box<Link<A::Io>>) {
-        if self.is_gone.get() || !link.is_ready() {
+        if self.is_gone.get() || !link.is_at_rest() {
             return;
         }
         link.rested = Some(self.clock.now());

@@ -47,15 +47,26 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, version: Version) -> Option
     upgrade.filter(|_| version == Version::HTTP_11)
 }
 
+/// What is of a connection in an answer.
+const OF_ANSWERS: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE];
+
 /// Takes out of an answer what is of the endpoint's connection.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    let mut found = [false; 5];
+    for name in headers.keys() {
+        if let Some(found) = OF_ANSWERS.iter().position(|known| known == name).and_then(|at| found.get_mut(at)) {
+            *found = true;
+        }
+    }
+    // What most say of their connection names nothing.
+    let is_plain = |value: &HeaderValue| matches!(value.as_bytes(), b"keep-alive" | b"close");
+    let [has_connection, ..] = found;
+    if has_connection && !headers.get_all(CONNECTION).iter().all(is_plain) {
         for name in named(headers) {
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+    for (name, _) in OF_ANSWERS.iter().zip(found).filter(|(_, found)| *found) {
         headers.remove(name);
     }
 }

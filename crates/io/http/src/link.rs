@@ -83,6 +83,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         !self.is_over && self.sender.is_ready() && !self.uses.is_over()
     }
 
+    /// Whether it has come to rest and can take a request. Only if that is not plain it is looked at: whoever takes it looks again.
+    pub(crate) fn is_at_rest(&mut self) -> bool {
+        let is_plain = !self.is_over && self.sender.is_ready();
+        (is_plain && !self.uses.is_over()) || self.is_ready()
+    }
+
     /// Bytes that were read and written on it.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         self.meter.bytes()

@@ -141,6 +141,17 @@ where
     }
 }
 
+/// What was agreed to speak instead of HTTP holds its connection, which would hold it: whatever ends the connection takes it out.
+struct Unswitched<'t, A: Around>(&'t Talk<A>);
+
+impl<A: Around> Drop for Unswitched<'_, A> {
+    fn drop(&mut self) {
+        // Outside of the borrow: its end is recorded.
+        let switch = self.0.switch.take();
+        drop(switch);
+    }
+}
+
 async fn http1<A, Io>(talk: Rc<Talk<A>>, wire: Wire<Io>)
 where
     A: Around,
@@ -152,6 +163,7 @@ where
         async move { Ok::<_, Infallible>(exchange(talk, request, Client::Http1).await) }
     });
     let wire = Watched::new(wire);
+    let _unswitched = Unswitched(&talk);
     let mut builder = http1::Builder::new();
     // Heads that take too long are the meter's, which arms no timer for each.
     // And whether a client is still there is looked at here: hyper makes room for a whole head each time it looks.

@@ -60,7 +60,7 @@ enum Level {
 struct Says {
     metrics: Vec<Override>,
     access_log: Option<AccessLogging>,
-    tracing: Vec<Traced>,
+    traces: Vec<Traced>,
 }
 
 /// What one of `overrides` says.
@@ -221,16 +221,16 @@ impl Says {
             }
         }
         settings.access_log = self.access_log.unwrap_or(settings.access_log);
-        let tracing = &mut settings.tracing;
-        for Traced { entry, tags } in &self.tracing {
-            tracing.sampling = entry.sampling.unwrap_or(tracing.sampling);
-            tracing.silent = entry.disable_span_reporting.unwrap_or(tracing.silent);
-            tracing.no_propagation = entry.disable_context_propagation.unwrap_or(tracing.no_propagation);
-            tracing.by_request_id = entry.use_request_id.unwrap_or(tracing.by_request_id);
-            tracing.istio_tags = entry.enable_istio_tags.unwrap_or(tracing.istio_tags);
+        let traces = &mut settings.traces;
+        for Traced { entry, tags } in &self.traces {
+            traces.sampling = entry.sampling.unwrap_or(traces.sampling);
+            traces.silent = entry.disable_span_reporting.unwrap_or(traces.silent);
+            traces.no_propagation = entry.disable_context_propagation.unwrap_or(traces.no_propagation);
+            traces.by_request_id = entry.use_request_id.unwrap_or(traces.by_request_id);
+            traces.istio_tags = entry.enable_istio_tags.unwrap_or(traces.istio_tags);
             // Taken as a whole, as in Istio: tags of what is narrower stand in place of the others.
             if let Some(tags) = tags {
-                tracing.tags.clone_from(tags);
+                traces.tags.clone_from(tags);
             }
         }
     }
@@ -258,13 +258,13 @@ fn says(spec: &TelemetrySpec, tell: &mut impl FnMut(&str, FindingReason, String)
             access_log(entry, &at, &mut says)?;
         }
     }
-    for (i, entry) in spec.tracing.iter().enumerate().filter(|(_, entry)| is_ours(entry.mode)) {
+    for (i, entry) in spec.traces.iter().enumerate().filter(|(_, entry)| is_ours(entry.mode)) {
         let tag = |(name, tag): (&Arc<str>, &CustomTag)| {
             let tag = span_tag(tag).map_err(|what| (format!("spec.tracing[{i}].customTags.{name}"), what))?;
             Ok((name.clone(), tag))
         };
         let tags = entry.custom_tags.as_ref().map(|tags| tags.iter().map(tag).collect::<Result<_, Undone>>());
-        says.tracing.push(Traced { entry: entry.clone(), tags: tags.transpose()? });
+        says.traces.push(Traced { entry: entry.clone(), tags: tags.transpose()? });
     }
     Ok(says)
 }

@@ -13,7 +13,7 @@ pub struct TelemetrySettings {
     /// `accessLogging`.
     pub access_log: AccessLogging,
     /// `tracing`.
-    pub tracing: TracingSettings,
+    pub traces: TracingSettings,
 }
 
 /// One of Istio's standard metrics. `MetricSelector.IstioMetric`.

@@ -63,7 +63,7 @@ fn sampled_for(percent: u32, target: &str) -> String {
 fn without_any_telemetry_istios_standard_holds() {
     let standard = settings(&[]);
     assert_eq!(standard, TelemetrySettings::default());
-    assert_eq!(standard.tracing.sampling, SAMPLES_OF / 100);
+    assert_eq!(standard.traces.sampling, SAMPLES_OF / 100);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn what_is_narrower_says_what_is_different() {
     for from in 0..all.len() {
         let objects: Vec<(&str, &str)> = all[from..].iter().map(|(name, spec)| (&**name, &**spec)).collect();
         let percent = 6 - u32::try_from(from).unwrap();
-        assert_eq!(settings(&objects).tracing.sampling, percent * 100, "{objects:?}");
+        assert_eq!(settings(&objects).traces.sampling, percent * 100, "{objects:?}");
     }
     // What is about others has no say.
     for (name, spec) in [
@@ -101,8 +101,8 @@ fn a_service_of_another_namespace_is_told_apart_by_its_own() {
     let namespace = "infra".parse().unwrap();
     let waypoint = WaypointRef { namespace: &namespace, name: "w", class: "weir-waypoint" };
     let service = "shop/db.shop.svc.cluster.local".parse().unwrap();
-    assert_eq!(all.settings(waypoint, Some(&service)).tracing.sampling, 400);
-    assert_eq!(all.settings(waypoint, None).tracing.sampling, 700);
+    assert_eq!(all.settings(waypoint, Some(&service)).traces.sampling, 400);
+    assert_eq!(all.settings(waypoint, None).traces.sampling, 700);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn tracing_is_taken_field_by_field_and_its_tags_as_a_whole() {
         istio_tags: false,
         tags: [("c".into(), format), ("d".into(), header)].into(),
     };
-    assert_eq!(made.tracing, want);
+    assert_eq!(made.traces, want);
 }
 
 #[test]
@@ -243,6 +243,6 @@ fn what_is_not_done_is_told_and_has_no_effect() {
 #[test]
 fn of_several_for_the_same_the_oldest_counts() {
     let (all, findings) = compiled(&[("shop/z", &sampled(4)), ("shop/a", &sampled(9))]);
-    assert_eq!(of_db(&all).tracing.sampling, 400);
+    assert_eq!(of_db(&all).traces.sampling, 400);
     assert_eq!(findings, ["shop/a : Conflicted: an older Telemetry says what holds for the namespace shop"]);
 }

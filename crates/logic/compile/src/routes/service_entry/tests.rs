@@ -94,7 +94,7 @@ fn a_host_that_another_has_is_told_with_the_name_of_the_other() {
     let want = "Conflicted a/x spec.hosts[0]: e.example: ServiceEntry a/y declares it already, and counts";
     assert_eq!(told(&text), [want]);
     let text = entry("a/x", "", &spec("e.example")) + &entry("b/y", "", &spec("e.example"));
-    let want = "Conflicted a/x spec.hosts[0]: e.example: it is declared in b, too, which counts at waypoints";
+    let want = "Conflicted b/y spec.hosts[0]: e.example: it is declared in a, too, which counts at waypoints";
     assert_eq!(told(&text), [want]);
 }
 

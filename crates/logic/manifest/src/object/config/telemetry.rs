@@ -16,7 +16,7 @@ pub struct TelemetrySpec {
     /// `accessLogging`.
     pub access_logging: Vec<AccessLoggingEntry>,
     /// `tracing`.
-    pub tracing: Vec<TracingEntry>,
+    pub traces: Vec<TracingEntry>,
 }
 
 /// Which side of a connection it is about. Istio `WorkloadMode`; of waypoints, `SERVER`.

@@ -51,9 +51,9 @@ pub(super) fn spec(reader: &mut Reader, at: &At<'_>, _meta: &Meta<'_>) -> Option
     let metrics = metrics.iter().filter_map(|at| metrics_entry(reader, at)).collect();
     let logging = reader.few(fields.field("accessLogging"), "entries of accessLogging", MAX_LIST);
     let access_logging = logging.iter().filter_map(|at| logging_entry(reader, at)).collect();
-    let tracing = reader.few(fields.field("tracing"), "entries of tracing", MAX_LIST);
-    let tracing = tracing.iter().filter_map(|at| tracing_entry(reader, at)).collect();
-    Some(TelemetrySpec { target: target?, metrics, access_logging, tracing })
+    let traces = reader.few(fields.field("tracing"), "entries of tracing", MAX_LIST);
+    let traces = traces.iter().filter_map(|at| tracing_entry(reader, at)).collect();
+    Some(TelemetrySpec { target: target?, metrics, access_logging, traces })
 }
 
 fn metrics_entry(reader: &mut Reader, at: &At<'_>) -> Option<MetricsEntry> {

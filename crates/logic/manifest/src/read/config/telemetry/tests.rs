@@ -107,7 +107,7 @@ fn every_field_is_read() {
             disabled: Some(true),
             filter: Some(text("response.code >= 400")),
         }],
-        tracing: vec![TracingEntry {
+        traces: vec![TracingEntry {
             mode: WorkloadMode::Server,
             providers: vec![text("otel")],
             sampling: Some(1_235),
@@ -123,9 +123,9 @@ fn every_field_is_read() {
 
 #[test]
 fn a_telemetry_that_says_little_is_legal() {
-    let nothing = TelemetrySpec { target: PolicyTarget::All, metrics: vec![], access_logging: vec![], tracing: vec![] };
+    let nothing = TelemetrySpec { target: PolicyTarget::All, metrics: vec![], access_logging: vec![], traces: vec![] };
     assert_eq!(read("{}"), nothing);
-    assert_eq!(read("{tracing: [{}]}").tracing, [TracingEntry::default()]);
+    assert_eq!(read("{tracing: [{}]}").traces, [TracingEntry::default()]);
     assert_eq!(read("{accessLogging: [{}]}").access_logging, [AccessLoggingEntry::default()]);
     assert_eq!(read("{metrics: [{}]}").metrics, [MetricsEntry::default()]);
     let labels: Labels = [("app".into(), "x".into())].into();
@@ -134,7 +134,7 @@ fn a_telemetry_that_says_little_is_legal() {
         [("0", 0), ("0.0", 0), ("1", 100), ("0.01", 1), ("99.999", 10_000), ("1e1", 1_000), ("100", 10_000)]
     {
         let spec = read(&format!("{{tracing: [{{randomSamplingPercentage: {text}}}]}}"));
-        assert_eq!(spec.tracing[0].sampling, Some(want), "{text}");
+        assert_eq!(spec.traces[0].sampling, Some(want), "{text}");
     }
 }
 
