@@ -201,7 +201,7 @@ impl Mesh {
 
     /// What is served to clients of the shop.
     pub(crate) fn serve(&self, host: Host) {
-        self.swap(Arc::new(Serving { hosts: [(SHOP.parse().unwrap(), Arc::new(host))].into() }));
+        self.swap(Arc::new(Serving { hosts: [(SHOP.parse().unwrap(), Arc::new(host))].into(), ..Serving::default() }));
     }
 
     pub(crate) async fn client(&self) -> TcpStream {
