@@ -90,7 +90,11 @@ fuzz_target!(|bytes: &[u8]| {
         for target in ["/", &format!("/?a=b&c={text}&access_token={text}")] {
             let once = check(token, &keys, target, &mut proven);
             assert_eq!(once, check(token, &keys, target, &mut proven), "another answer the second time");
-            assert_eq!(once, check(token, &keys, target, &mut Proven::new(0)), "another answer without what was proven");
+            assert_eq!(
+                once,
+                check(token, &keys, target, &mut Proven::new(0)),
+                "another answer without what was proven"
+            );
         }
     }
 });
