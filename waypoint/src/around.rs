@@ -193,6 +193,13 @@ impl weir_http::Around for Around {
         }
     }
 
+    fn admit_connection(&self, arrival: &Arrival, host: Option<&Host>) -> Result<(), Box<str>> {
+        match host {
+            Some(host) => self.gate.ask_connection(&host.guard, arrival),
+            None => self.gate.ask_connection(&self.snapshot.borrow().serving.guard, arrival),
+        }
+    }
+
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Seen {
         let snapshot = self.snapshot.borrow().clone();
         let host = match &arrival.target {

@@ -83,6 +83,29 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Whether a connection that is no HTTP may go on. Tokens are a matter of requests: who requires one has a policy that says so.
+    ///
+    /// # Errors
+    /// With the reason to close it.
+    pub(crate) fn ask_connection(&self, guard: &Guard, arrival: &Arrival) -> Result<(), Box<str>> {
+        if guard.policies.is_empty() {
+            return Ok(());
+        }
+        let port = port(arrival).ok_or("port 0 is asked for")?;
+        let peer = Peer { identity: arrival.identity.as_ref(), address: arrival.client.ip() };
+        let destination = Destination { address: arrival.destination.ip(), port };
+        let decision = guard.policies.decide_connection(&peer, &destination, None);
+        if decision.audit.is_some() || decision.dry_run.is_some() {
+            self.shadows.look(&decision, arrival, Instant::now());
+        }
+        match decision.ruling {
+            Ruling::Allow => Ok(()),
+            Ruling::Deny => Err(details(&decision.ground).into()),
+        }
+    }
+}
+
 /// A token, as policies ask it.
 struct Bearer<'v>(&'v Verified);
 

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Option<(Arc<Identities>, SpiffeId)>,
     pub(crate) own: Arc<Own>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How requests are moved. Numbers of circuit breakers are those of the whole program.
+    pub(crate) engine: weir_http::Settings,
     /// What policies that decide nothing would have.
     pub(crate) shadows: Arc<Shadows>,
     /// Keys of those who issue tokens.
@@ -91,9 +93,10 @@ impl Shared {
         keys: Keys,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
+        let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
-        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, shadows, keys }
+        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, engine, shadows, keys }
     }
 
     /// What is in force.
@@ -226,7 +229,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
         let around = Rc::new(Around::new(&shared, tellers)?);
-        let engine = Engine::new(weir_http::Settings::default(), around.clone());
+        let engine = Engine::new(shared.engine.clone(), around.clone());
         Ok(Self {
             shared,
             around,

@@ -62,6 +62,10 @@ impl Around for Plain {
         Admission::Pass(Vec::new())
     }
 
+    fn admit_connection(&self, _: &Arrival, _: Option<&Host>) -> Result<(), Box<str>> {
+        Ok(())
+    }
+
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
 
     fn end(&self, (): (), _: &Record<'_>) {}

@@ -41,6 +41,13 @@ pub trait Around: 'static {
     /// Whether a request may go on. Asked once.
     fn admit(&self, arrival: &Arrival, host: Option<&Host>, request: &Request<'_>) -> Admission;
 
+    /// Whether a connection that is no HTTP may go on; or why not, in the words of Envoy's `CONNECTION_TERMINATION_DETAILS`. Asked once, before
+    /// anything of it goes anywhere.
+    ///
+    /// # Errors
+    /// With the reason to close it.
+    fn admit_connection(&self, arrival: &Arrival, host: Option<&Host>) -> Result<(), Box<str>>;
+
     /// A request begins: it may be given an id and a trace context.
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Self::Span;
 

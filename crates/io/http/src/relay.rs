@@ -123,11 +123,23 @@ where
 /// Why a connection was closed.
 type Closed = (Flag, String);
 
+/// Asks whether the connection may go on.
+fn admit<A: Around>(talk: &Talk<A>) -> Result<(), Closed> {
+    let snapshot = talk.engine.around.snapshot();
+    let host = match &talk.arrival.target {
+        Target::Service { host, .. } => snapshot.serving.host(host),
+        Target::Pod { .. } => None,
+    };
+    let admitted = talk.engine.around.admit_connection(&talk.arrival, host.map(|host| &**host));
+    admitted.map_err(|why| (Flag::Unauthorized, why.into()))
+}
+
 async fn through<A, Io>(talk: &Rc<Talk<A>>, client: &mut Wire<Io>, log: &mut Log<A>) -> Result<(), Closed>
 where
     A: Around,
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    admit(talk)?;
     let cluster = cluster(talk)?;
     log.goes_to(&cluster);
     if let UpstreamTls::Refused(why) = &cluster.policy.tls {

@@ -97,6 +97,13 @@ impl Around for Bed {
         }
     }
 
+    fn admit_connection(&self, _: &Arrival, _: Option<&Host>) -> Result<(), Box<str>> {
+        match self.refuse.get() {
+            None => Ok(()),
+            Some(_) => Err("rbac_access_denied_matched_policy[none]".into()),
+        }
+    }
+
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
 
     fn end(&self, (): (), record: &Record<'_>) {

@@ -99,6 +99,24 @@ fn nobody_to_relay_to_is_said() {
 }
 
 #[test]
+fn a_connection_that_may_not_go_on_goes_nowhere() {
+    run(async {
+        for family in FAMILIES {
+            for protocol in [AppProtocol::Tcp, AppProtocol::Tls, AppProtocol::Unknown] {
+                let server = talker(family, "").await;
+                let mesh = Mesh::new(family, protocol, settings()).await;
+                mesh.endpoints(SHOP, &[server], protocol);
+                mesh.bed.refuse.set(Some(403));
+                assert_eq!(mesh.raw(b"\x01\x02binary").await, "", "{protocol:?}");
+                let seen = mesh.seen(1).await;
+                assert_eq!((&*seen[0].flags, &*seen[0].details), ("UAEX", "rbac_access_denied_matched_policy[none]"));
+                assert_eq!((mesh.bed.connects.get(), seen[0].upstream), (0, None), "{protocol:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_head_that_takes_too_long_ends_its_connection() {
     run(async {
         let mine = Settings { head: Duration::from_millis(200), ..settings() };
