@@ -9,10 +9,12 @@ mod around;
 mod arrive;
 mod cli;
 mod compiled;
+mod control;
 mod gate;
 mod run;
 mod see;
 mod source;
+mod told;
 mod upstream;
 mod worker;
 

@@ -54,7 +54,12 @@ fn step() -> impl Strategy<Value = Step> {
 fn known(heard: &Heard) -> BTreeMap<String, String> {
     let row = |object: &Object| match object {
         Object::EndpointSlice(slice) => Some((slice.name.to_string(), slice.endpoints[0].addresses[0].to_string())),
-        Object::Namespace(_) | Object::Node(_) | Object::Pod(_) | Object::Service(_) | Object::Policy(_) => None,
+        Object::Namespace(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::Service(_)
+        | Object::Policy(_)
+        | Object::Config(_) => None,
     };
     heard.state.values().filter_map(row).collect()
 }
