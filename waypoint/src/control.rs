@@ -37,7 +37,7 @@ type Connect = Box<dyn Fn() -> Dialling + Send + Sync>;
 /// A compilation, or what it is made with.
 enum Work {
     Idle(Box<Told>),
-    Busy(JoinHandle<Done>),
+    Busy(JoinHandle<Box<Done>>),
     /// Between the two.
     Handed,
 }
@@ -53,7 +53,7 @@ struct Done {
 /// What a waypoint waits for.
 enum Woken {
     Event(Event),
-    Compiled(Result<Done, JoinError>),
+    Compiled(Result<Box<Done>, JoinError>),
     Due,
 }
 
@@ -218,12 +218,12 @@ impl Control {
         let (led, answered) = (self.led.clone(), self.answered.clone());
         self.work = Work::Busy(spawn_blocking(move || {
             let outcome = told.take(changes, world, &led);
-            Done { told, outcome, answered }
+            Box::new(Done { told, outcome, answered })
         }));
     }
 
-    fn compiled(&mut self, done: Result<Done, JoinError>) -> Option<Change> {
-        let Done { told, outcome, answered } = match done {
+    fn compiled(&mut self, done: Result<Box<Done>, JoinError>) -> Option<Change> {
+        let Done { told, outcome, answered } = *match done {
             Ok(done) => done,
             // It is never cancelled: what is left is a panic, which is ours as well.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
