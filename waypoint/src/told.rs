@@ -243,3 +243,160 @@ struct RawPod {
 struct RawMetadata {
     labels: Option<BTreeMap<String, String>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_compile::{ClusterDomain, default_root_namespace};
+    use weir_manifest::parse;
+    use weir_model::{Network, TrustDomain};
+
+    use super::*;
+
+    fn subject() -> Subject {
+        let settings = Settings {
+            trust_domain: TrustDomain::default(),
+            cluster: "Kubernetes".parse().unwrap(),
+            network: Network::default(),
+            node: None,
+            cluster_domain: ClusterDomain::default(),
+            root_namespace: default_root_namespace(),
+        };
+        let gateway = WaypointName { namespace: "shop".parse().unwrap(), name: "gate".into() };
+        Subject { settings, gateway, hosts: BTreeSet::new() }
+    }
+
+    /// The mesh that a control plane would tell of, with a service `web` of the namespace `till` that is bound to `shop/gate`.
+    fn world() -> World {
+        let gateway = |namespace: &str| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: gate, namespace: {namespace}}}, spec: \
+                 {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {{namespaces: \
+                 {{from: All}}}}}}]}}}}"
+            )
+        };
+        let service = |name: &str, namespace: &str, ip: &str, labels: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}, spec: \
+                 {{clusterIP: {ip}, clusterIPs: [{ip}], selector: {{app: {name}}}, ports: [{{name: http, port: 80}}]}}}}"
+            )
+        };
+        let bound = "istio.io/use-waypoint: gate, istio.io/use-waypoint-namespace: shop";
+        let text = [
+            gateway("shop"),
+            service("gate", "shop", "10.96.0.1", ""),
+            service("web", "till", "10.96.0.2", bound),
+            service("free", "park", "10.96.0.3", ""),
+        ]
+        .join("\n---\n");
+        let mut compiler = Compiler::new(subject().settings);
+        for object in parse(&[(FileName::new("mesh.yaml"), &text)]).unwrap().into_objects() {
+            compiler.set(object);
+        }
+        compiler.take();
+        compiler.world().clone()
+    }
+
+    fn virtual_service(namespace: &str, name: &str, to: &str) -> (String, Option<String>) {
+        let json = format!(
+            r#"{{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{{"name":"{name}","namespace":"{namespace}"}},"spec":{{"hosts":["web.{namespace}.svc.cluster.local"],"http":[{{"route":[{{"destination":{{"host":"{to}"}}}}]}}]}}}}"#
+        );
+        (format!("VirtualService/{namespace}/{name}"), Some(json))
+    }
+
+    fn take(told: &mut Told, changes: impl IntoIterator<Item = (String, Option<String>)>) -> Outcome {
+        told.take(changes.into_iter().collect(), world(), &Led::default())
+    }
+
+    fn wants(outcome: &Outcome) -> Vec<&str> {
+        outcome.wants.iter().map(Namespace::as_str).collect()
+    }
+
+    #[test]
+    fn it_wants_what_is_bound_and_what_that_leads_to_and_no_more() {
+        let mut told = Told::new(subject());
+        assert_eq!(wants(&take(&mut told, [])), ["istio-system", "shop", "till"]);
+        let first = virtual_service("till", "a", "b.far.svc.cluster.local");
+        let outcome = take(&mut told, [first, virtual_service("lone", "c", "d.nobody.svc.cluster.local")]);
+        assert_eq!(wants(&outcome), ["far", "istio-system", "shop", "till"]);
+        // And back again: that is no circle without an end, and nothing is left of it when what led there is gone.
+        let further = [
+            virtual_service("far", "e", "f.deep.svc.cluster.local"),
+            virtual_service("deep", "g", "web.far.svc.cluster.local"),
+        ];
+        assert_eq!(wants(&take(&mut told, further)), ["deep", "far", "istio-system", "shop", "till"]);
+        let gone = ("VirtualService/till/a".to_owned(), None);
+        assert_eq!(wants(&take(&mut told, [gone])), ["istio-system", "shop", "till"]);
+        let outcome =
+            Told::new(Subject { hosts: ["free.park.svc.cluster.local".parse().unwrap()].into(), ..subject() }).take(
+                Changes::new(),
+                world(),
+                &Led::default(),
+            );
+        assert_eq!(wants(&outcome), ["istio-system", "park", "shop", "till"], "a plain listener's service");
+    }
+
+    #[test]
+    fn a_workload_that_is_led_here_counts_as_long_as_it_is() {
+        let uid: WorkloadUid = "Kubernetes//v1/Pod/cave/p".parse().unwrap();
+        let to = |text: &str| WaypointAddress { destination: destination(text), port: 15_008.try_into().unwrap() };
+        fn destination(text: &str) -> WaypointDestination {
+            match text.parse() {
+                Ok(ip) => WaypointDestination::Address(Network::default(), ip),
+                Err(_) => WaypointDestination::Service(text.parse().unwrap()),
+            }
+        }
+        let (mut told, mut led) = (Told::new(subject()), Led::default());
+        let cave: Namespace = "cave".parse().unwrap();
+        for (waypoint, here) in [
+            (Some("shop/gate.shop.svc.cluster.local"), true),
+            (Some("10.96.0.1"), true),
+            (Some("shop/other.shop.svc.cluster.local"), false),
+            (Some("10.96.0.2"), false),
+            (None, false),
+        ] {
+            let waypoint = waypoint.map(to);
+            led.set(&uid, waypoint.as_ref().map(|waypoint| (&cave, waypoint)));
+            assert!(led.is(&uid, waypoint.as_ref()));
+            let outcome = told.take(Changes::new(), world(), &led);
+            assert_eq!(outcome.wants.contains(&cave), here, "{waypoint:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_makes_blind_unless_it_was_known_before() {
+        let name = "AuthorizationPolicy/shop/p".to_owned();
+        let legal = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"p","namespace":"shop"},"spec":{"action":"DENY","rules":[{}],"targetRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"gate"}]}}"#;
+        let mut told = Told::new(subject());
+        for (json, blind, rejected) in [
+            (Some("{"), true, true),
+            (None, false, false),
+            (Some("{"), true, true),
+            (Some(legal), false, false),
+            // It is not the one it is called; it stays as it was.
+            (Some(r#"{"metadata":{"name":"q","namespace":"shop"}}"#), false, true),
+            // Not legal is something else: then it denies.
+            (Some(r#"{"metadata":{"name":"p","namespace":"shop"},"spec":{"rules":7}}"#), false, false),
+        ] {
+            let outcome = take(&mut told, [(name.clone(), json.map(ToOwned::to_owned))]);
+            assert_eq!((outcome.blind, !outcome.rejected.is_empty()), (blind, rejected), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_matter_of_waypoints_is_refused_and_labels_of_pods_are_kept() {
+        let mut told = Told::new(subject());
+        for name in ["Pod", "Service/shop/web", "Secret/shop/s", "VirtualService/Shop/a", "PeerAuthentication/shop/p"] {
+            let outcome = take(&mut told, [(name.to_owned(), Some("{}".to_owned()))]);
+            assert_eq!(outcome.rejected.len(), 1, "{name}");
+        }
+        let name = "Pod/shop/web-1".to_owned();
+        let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1","labels":{"version":"v1","app":"web"},"namespace":"shop"}}"#;
+        let uid = "Kubernetes//v1/Pod/shop/web-1".parse().unwrap();
+        let outcome = take(&mut told, [(name.clone(), Some(json.to_owned()))]);
+        let labels = outcome.state.labels(&uid).unwrap();
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        assert_eq!(labels, [("app", "web"), ("version", "v1")]);
+        let outcome = take(&mut told, [(name, None)]);
+        assert!(outcome.state.labels(&uid).is_none() && outcome.rejected.is_empty());
+    }
+}

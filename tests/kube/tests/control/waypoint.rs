@@ -1,5 +1,7 @@
 //! A waypoint under a control plane: what is applied is served, what is not legal is said, and while nobody tells anything it goes on.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use kube::{
     Api, ResourceExt,
@@ -7,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use weir_manifest::{ConfigKind, Kind};
-use weir_tests_kube::{Backend, Control, Plan, SERVING_NAME, Waypoint, eventually, things};
+use weir_tests_kube::{Backend, Control, PATIENCE, Plan, SERVING_NAME, Waypoint, eventually, things};
 
 use crate::scene::Scene;
 
@@ -38,6 +40,10 @@ impl Stage {
     }
 
     async fn waypoint(&self, plan: &Plan) -> Result<Waypoint> {
+        self.waypoint_for(plan, &format!("web.{}.svc.cluster.local:80", self.scene.space)).await
+    }
+
+    async fn waypoint_for(&self, plan: &Plan, service: &str) -> Result<Waypoint> {
         let (scene, folder) = (&self.scene, self.scene.folder.path());
         let (roots, token) = (folder.join("roots.pem"), folder.join("gate.token"));
         std::fs::write(&roots, scene.roots(&scene.space).await?)?;
@@ -51,8 +57,7 @@ impl Stage {
             format!("--ca-roots={}", roots.display()),
             format!("--token={}", token.display()),
         ];
-        let service = format!("web.{}.svc.cluster.local:80", scene.space);
-        Waypoint::start(folder, &service, &flags)
+        Waypoint::start(folder, service, &flags)
     }
 }
 
@@ -64,6 +69,15 @@ fn custom(scene: &Scene, kind: ConfigKind) -> Api<DynamicObject> {
 fn answering(name: &str, host: &str, status: u16) -> Value {
     json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": name},
         "spec": {"hosts": [host], "http": [{"directResponse": {"status": status}}]}})
+}
+
+/// A ServiceEntry of the host `NAME.example`, with one endpoint.
+fn entry(name: &str, backend: &Backend) -> Value {
+    let ports = json!([{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": Backend::PORT}]);
+    let endpoints = json!([{"address": backend.address.to_string()}]);
+    let spec =
+        json!({"hosts": [format!("{name}.example")], "ports": ports, "resolution": "STATIC", "endpoints": endpoints});
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": name}, "spec": spec})
 }
 
 async fn change(objects: &Api<DynamicObject>, name: &str, spec: Value) -> Result<DynamicObject> {
@@ -162,11 +176,7 @@ async fn what_is_applied_is_served_and_goes_on_without_the_control_plane_on_our_
     // And through to somebody: an endpoint that comes with the mesh, and another one.
     let entries = custom(scene, ConfigKind::ServiceEntry);
     let (one, other) = (Backend::start("one").await?, Backend::start("other").await?);
-    let of = |backend: &Backend| json!([{"address": backend.address.to_string()}]);
-    let ports = json!([{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": Backend::PORT}]);
-    let spec = json!({"hosts": ["far.example"], "ports": ports, "resolution": "STATIC", "endpoints": of(&one)});
-    let entry = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "far"}, "spec": spec});
-    things::make(&entries, entry).await?;
+    things::make(&entries, entry("far", &one)).await?;
     let mut through = answering("v", "web", 0);
     through["spec"]["http"] = json!([{"route": [{"destination": {"host": "far.example", "port": {"number": 80}}}]}]);
     things::make(&services, through).await?;
@@ -180,8 +190,35 @@ async fn what_is_applied_is_served_and_goes_on_without_the_control_plane_on_our_
         }
     };
     says("one").await?;
-    change(&entries, "far", json!({"endpoints": of(&other)})).await?;
+    change(&entries, "far", entry("far", &other)["spec"].take()).await?;
     says("other").await?;
+    drop(waypoint);
+    stage.scene.clean(control).await
+}
+
+/// Its policies are of a namespace that the waypoint never asked for before.
+#[tokio::test]
+async fn what_begins_to_be_served_never_is_without_its_policies_on_our_own_server() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let elsewhere = stage.scene.ground.namespace().await?;
+    let (plan, control) = stage.control().await?;
+    let mut waypoint = stage.waypoint_for(&plan, "late.example:80").await?;
+    waypoint.ready().await?;
+    let client = stage.scene.client();
+    let target = json!({"group": "networking.istio.io", "kind": "ServiceEntry", "name": "late"});
+    let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "no"},
+        "spec": {"targetRefs": [target], "action": "DENY", "rules": [{}]}});
+    things::make(&things::custom(&client, Kind::AuthorizationPolicy, &elsewhere), policy).await?;
+    let backend = Backend::start("late").await?;
+    let entries = things::custom(&client, Kind::Config(ConfigKind::ServiceEntry), &elsewhere);
+    things::make(&entries, entry("late", &backend)).await?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match waypoint.ask("/").await?.0 {
+            403 => break,
+            status => ensure!(status == 503 && Instant::now() < deadline, "{status}:\n{}", waypoint.log()),
+        }
+    }
     drop(waypoint);
     stage.scene.clean(control).await
 }
