@@ -81,7 +81,7 @@ async fn the_leader_says_what_became_of_each_policy_on_our_own_server() -> Resul
             Kind::AuthorizationPolicy,
             "of-waypoint",
             json!({"targetRefs": [{"kind": "Service", "group": "", "name": "s"}]}),
-            "WaypointAccepted=False/UnsupportedValue",
+            "WaypointAccepted=False/TargetNotFound",
         ),
         (Kind::PeerAuthentication, "a", json!({"mtls": {"mode": "STRICT"}}), AS_WRITTEN[0]),
     ] {
