@@ -16,12 +16,10 @@ use weir_model::{
     Health, HealthPolicy, Membership, NetworkMode, Service, ServiceName, Termination, Tunnel, WaypointAddress,
     WaypointDestination, Workload, WorkloadKind,
 };
+use weir_telemetry::ControlState;
 use weir_world::World;
 
-use crate::{
-    control::ControlState,
-    enrol::{PodState, States},
-};
+use crate::enrol::{PodState, States};
 
 /// What happened to the configuration, for people.
 #[derive(Debug, Clone, Default)]

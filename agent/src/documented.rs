@@ -7,12 +7,11 @@ use clap::{Arg, Command};
 use weir_ebpf_loader::Counter;
 use weir_identity::{DevelopmentCa, Identities};
 use weir_model::ResponseFlag;
-use weir_telemetry::{AccessLog, Exposition, LogFormat, Metrics};
+use weir_telemetry::{AccessLog, ControlState, Exposition, LogFormat, Metrics};
 
 use crate::{
     admin::{ConfigState, Sources},
     cli::Arguments,
-    control::ControlState,
     enrol::States,
     install::Repairs,
     measure::{self, Decisions},

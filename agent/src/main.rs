@@ -7,7 +7,6 @@ mod admin;
 mod cleanup;
 mod cli;
 mod cni;
-mod control;
 mod demand;
 #[cfg(test)]
 mod documented;

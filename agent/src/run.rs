@@ -16,19 +16,18 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 use weir_ebpf_loader::Redirect;
-use weir_identity::{DevelopmentCa, Identities, Issuer};
+use weir_identity::{DevelopmentCa, Identities, Issuer, follow_roots};
 use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_net::NetnsId;
 use weir_rpc::{Dial, Target};
-use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
     admin::{ConfigState, Sources, asked},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
-    control::ControlState,
     demand::Demands,
     enrol::{Enroller, Places, States, chain},
     exemption::exemption,
@@ -38,7 +37,7 @@ use crate::{
     proc::Look,
     report,
     routed::Routed,
-    source::{Change, Control, Manifests, Source, follow_roots},
+    source::{Change, Control, Manifests, Source},
     worker::{self, Order, Shared},
     zds,
 };

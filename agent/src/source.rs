@@ -1,32 +1,17 @@
 //! Where the mesh comes from: a folder of manifests, or a control plane.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, path::Path, pin::Pin, sync::Arc};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use tokio::time::{MissedTickBehavior, interval};
 use weir_compile::{PolicyStatus, Settings, compile_with_status};
 use weir_discovery::{Folder, SourceError, Timing, Update};
-use weir_identity::Identities;
 use weir_manifest::Ignored;
 use weir_model::NodeName;
 use weir_rpc::{Channel, Dial, DialError};
+use weir_telemetry::ControlState;
 use weir_world::World;
 use weir_xds::{Client, Event, Mode, Node};
 
-use crate::{control::ControlState, demand::Demands, enrol::chain};
-
-/// How often the file of roots is looked at.
-const LOOK: Duration = Duration::from_secs(5);
-/// Most it may have, in bytes.
-const MAX_ROOTS: u64 = 1 << 20;
+use crate::{demand::Demands, enrol::chain};
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Channel, DialError>> + Send>>;
 type Connect = Box<dyn Fn() -> Dialling + Send + Sync>;
@@ -170,7 +155,7 @@ impl Control {
                     }
                 }
                 // A waypoint's matter: an agent asks for none.
-                Event::Objects(_) => self.state.heard(),
+                Event::Objects(_) | Event::Answered(_) => self.state.heard(),
                 Event::Lost(reason) => {
                     tracing::warn!(reason, "the control plane is away; what is known stays in force");
                     self.state.lost(reason);
@@ -185,47 +170,4 @@ impl Control {
             }
         }
     }
-}
-
-/// Follows a file of roots: what it holds is believed from the next handshake on. That lets a root be believed before anything it signed
-/// is seen.
-pub(crate) async fn follow_roots(path: PathBuf, identities: Arc<Identities>, ended: impl Future<Output = ()>) {
-    let mut ended = std::pin::pin!(ended);
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut before, mut complaint) = (Vec::new(), String::new());
-    loop {
-        tokio::select! {
-            () = &mut ended => return,
-            _ = look.tick() => {}
-        }
-        match read(&path) {
-            Ok(pem) if pem == before => {}
-            Ok(pem) => {
-                let roots: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-                let taken = roots.map_err(|error| error.to_string()).and_then(|roots| match roots.is_empty() {
-                    true => Err("it holds no certificate".to_owned()),
-                    false => identities.set_roots(&roots).map_err(|error| chain(&error)),
-                });
-                match taken {
-                    Ok(()) => tracing::info!(path = %path.display(), at = ?SystemTime::now(), "roots read"),
-                    Err(reason) => tracing::error!(path = %path.display(), reason, "the roots stay as they were"),
-                }
-                before = pem;
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                if reason != complaint {
-                    tracing::error!(path = %path.display(), reason, "the roots stay as they were");
-                    complaint = reason;
-                }
-            }
-        }
-    }
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_ROOTS).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -66,6 +66,7 @@ fn config(mesh: &Mesh) -> Value {
             "errors": errors,
         })).collect::<Vec<_>>(),
         "policiesNotAsWritten": mesh.statuses.not_as_written().iter().map(|one| json!(**one)).collect::<Vec<_>>(),
+        "findings": mesh.statuses.findings(),
         "waypointsNotBound": mesh.statuses.not_bound().iter().map(|one| one.to_string()).collect::<Vec<_>>(),
         "notFollowed": &*lost,
     })

@@ -39,17 +39,20 @@ impl Waypoints {
 pub(crate) struct Documents {
     waypoints: Arc<Waypoints>,
     changed: BTreeMap<String, Option<weir_xds::Object>>,
+    /// Whether something changed that shapes requests, itself.
+    shaped: bool,
 }
 
 impl Documents {
     /// No changes yet. Waypoints that come and go are noted there.
     pub(crate) fn new(waypoints: Arc<Waypoints>) -> Self {
-        Self { waypoints, changed: BTreeMap::new() }
+        Self { waypoints, changed: BTreeMap::new(), shaped: false }
     }
 
     /// An object is there, or is so now.
     pub(crate) fn set(&mut self, object: &Object, document: Option<Arc<str>>) {
         let key = object.key();
+        self.shaped |= matches!(object, Object::Config(_));
         if let Object::Config(config) = object
             && config.kind == ConfigKind::Gateway
         {
@@ -63,16 +66,18 @@ impl Documents {
 
     /// An object is gone.
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        self.shaped |= ConfigKind::ALL.into_iter().any(|kind| kind.name() == &*key.kind);
         if &*key.kind == ConfigKind::Gateway.name() {
             self.waypoints.set(key, false);
         }
         self.changed.insert(key.to_string(), None);
     }
 
-    /// Hands over what changed since the last time.
-    pub(crate) fn flush(&mut self, store: &Store) {
+    /// Hands over what changed since the last time, and says whether something did that shapes requests.
+    pub(crate) fn flush(&mut self, store: &Store) -> bool {
         let changed: Vec<_> = mem::take(&mut self.changed).into_iter().collect();
         store.apply_objects(&changed);
+        mem::take(&mut self.shaped)
     }
 }
 

@@ -11,6 +11,7 @@ mod documents;
 mod measure;
 mod pods;
 mod profile;
+mod routes;
 mod run;
 mod source;
 mod status;

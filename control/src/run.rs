@@ -23,6 +23,7 @@ use crate::{
     cli::Arguments,
     debug, measure,
     profile::Profiler,
+    routes::{self, Shapes},
     source::{self, Mesh, Origin},
     status,
     tokens::StaticTokens,
@@ -67,6 +68,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         waypoints: Arc::default(),
         namespaces: watch::Sender::default(),
         statuses: Arc::default(),
+        shapes: Arc::new(Shapes::new(settings(&arguments))),
         state: Arc::default(),
     };
     let discovery = discovery(&arguments, &mesh, &metrics);
@@ -92,6 +94,11 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     let ending = stopped(&stop);
     tasks.spawn(async move {
         ca.run(ending).await;
+        Ok(())
+    });
+    let (shapes, statuses, ending) = (mesh.shapes.clone(), mesh.statuses.clone(), stopped(&stop));
+    tasks.spawn(async move {
+        routes::follow(shapes, statuses, ending).await;
         Ok(())
     });
     if let (Some(client), Some(election)) = (&cluster, &election) {

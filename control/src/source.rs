@@ -23,6 +23,7 @@ use weir_xds::Store;
 use crate::{
     documents::{Documents, Waypoints},
     pods::NodePods,
+    routes::Shapes,
     status::Statuses,
 };
 
@@ -40,8 +41,10 @@ pub(crate) struct Mesh {
     pub(crate) waypoints: Arc<Waypoints>,
     /// Every namespace.
     pub(crate) namespaces: watch::Sender<Arc<BTreeSet<Namespace>>>,
-    /// What became of policies.
+    /// What became of policies, and of what shapes requests.
     pub(crate) statuses: Arc<Statuses>,
+    /// What shapes requests, to be said what became of.
+    pub(crate) shapes: Arc<Shapes>,
     /// What happened, for people.
     pub(crate) state: Arc<State>,
 }
@@ -223,8 +226,11 @@ impl Mesh {
         let delta = compiler.take();
         self.pods.apply(&delta);
         self.store.apply(&delta);
-        documents.flush(&self.store);
+        let shaped = documents.flush(&self.store);
         self.statuses.take(compiler);
+        if shaped || !delta.services.is_empty() {
+            self.shapes.put(compiler);
+        }
         self.state.generation.fetch_add(1, Relaxed);
     }
 }

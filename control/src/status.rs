@@ -1,4 +1,6 @@
-//! What became of each policy, and of each service that names a waypoint: said in its status and in the log.
+//! What became of each policy, of what shapes requests, and of each service that names a waypoint: said in its status and in the log.
+
+mod shaping;
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +12,11 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
-use weir_compile::{BindingOutcome, BindingStatus, Compiler, ConditionKind, PolicyStatus};
-use weir_kube::{Client, Condition, Error, Leadership, conditions_set};
+use weir_compile::{BindingOutcome, BindingStatus, Compiled, Compiler, ConditionKind, Configs, PolicyStatus};
+use weir_kube::{Client, Condition, Error, Leadership, conditions_set, gateway_status_set, route_status_set};
 use weir_manifest::{Kind, ObjectKey};
+
+use shaping::Shaping;
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -31,6 +35,8 @@ enum Said {
     Binding(Arc<BindingStatus>),
     /// Nothing any more of a service that named one. Forgotten once it is written.
     Unbound,
+    /// Of what shapes requests.
+    Shaping(Arc<Shaping>),
 }
 
 /// What is to be said of each object now.
@@ -69,11 +75,54 @@ impl Statuses {
         self.changed.notify_one();
     }
 
+    /// Takes over what became of what shapes requests, all of it, and says in the log what is new of what authors should know.
+    pub(crate) fn take_shaping(&self, compiled: &Compiled, configs: &Configs) {
+        let mut now = shaping::of(compiled, configs);
+        let mut all = self.all();
+        let mut changed = false;
+        all.retain(|key, said| match (&*said, now.get(key)) {
+            (Said::Shaping(before), Some(one)) if **before == *one => {
+                now.remove(key);
+                true
+            }
+            (Said::Shaping(_), None) => {
+                changed = true;
+                false
+            }
+            (Said::Shaping(_) | Said::Policy(_) | Said::Binding(_) | Said::Unbound, _) => true,
+        });
+        for (key, one) in now {
+            changed = true;
+            let before = all.get(&key).and_then(|said| match said {
+                Said::Shaping(before) => Some(before.clone()),
+                Said::Policy(_) | Said::Binding(_) | Said::Unbound => None,
+            });
+            let known = before.as_ref().map(|before| before.notes()).unwrap_or_default();
+            for note in one.notes().iter().filter(|note| !known.contains(note)) {
+                tracing::warn!("{note}");
+            }
+            all.insert(key, Said::Shaping(Arc::new(one)));
+        }
+        drop(all);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What authors of what shapes requests should know.
+    pub(crate) fn findings(&self) -> Vec<String> {
+        let notes = |said: &Said| match said {
+            Said::Shaping(one) => one.notes().to_vec(),
+            Said::Policy(_) | Said::Binding(_) | Said::Unbound => Vec::new(),
+        };
+        self.all().values().flat_map(notes).collect()
+    }
+
     /// Those of policies that are not enforced as they were written.
     pub(crate) fn not_as_written(&self) -> Vec<Arc<PolicyStatus>> {
         let policy = |said: &Said| match said {
             Said::Policy(one) => Some(one.clone()),
-            Said::Binding(_) | Said::Unbound => None,
+            Said::Binding(_) | Said::Unbound | Said::Shaping(_) => None,
         };
         self.all().values().filter_map(policy).filter(|one| !one.is_as_written()).collect()
     }
@@ -82,7 +131,7 @@ impl Statuses {
     pub(crate) fn not_bound(&self) -> Vec<Arc<BindingStatus>> {
         let binding = |said: &Said| match said {
             Said::Binding(one) => Some(one.clone()),
-            Said::Policy(_) | Said::Unbound => None,
+            Said::Policy(_) | Said::Unbound | Said::Shaping(_) => None,
         };
         self.all().values().filter_map(binding).filter(|one| !one.outcome.is_bound()).collect()
     }
@@ -164,12 +213,21 @@ async fn round(client: &Client, leadership: &Leadership, statuses: &Statuses, do
 
 async fn say(client: &Client, key: &ObjectKey, said: &Said) -> Result<(), Error> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == &*key.kind) else { return Ok(()) };
-    let (ours, conditions) = match said {
-        Said::Policy(status) => (ConditionKind::ALL.map(ConditionKind::as_str).to_vec(), of_policy(status)),
-        Said::Binding(status) => (vec![WAYPOINT_BOUND], vec![of_binding(status)]),
-        Said::Unbound => (vec![WAYPOINT_BOUND], Vec::new()),
+    let set = |ours: Vec<&'static str>, conditions: Vec<Condition>| async move {
+        conditions_set(client, kind, key, &ours, &conditions).await
     };
-    match conditions_set(client, kind, key, &ours, &conditions).await {
+    let written = match said {
+        Said::Policy(status) => set(ConditionKind::ALL.map(ConditionKind::as_str).to_vec(), of_policy(status)).await,
+        Said::Binding(status) => set(vec![WAYPOINT_BOUND], vec![of_binding(status)]).await,
+        Said::Unbound => set(vec![WAYPOINT_BOUND], Vec::new()).await,
+        Said::Shaping(said) => match &**said {
+            Shaping::Istio { condition, .. } => set(vec![shaping::RECONCILED], vec![condition.clone()]).await,
+            Shaping::Route { parents, .. } => route_status_set(client, kind, key, shaping::CONTROLLER, parents).await,
+            Shaping::Gateway { conditions, listeners } => gateway_status_set(client, key, conditions, listeners).await,
+            Shaping::Unsaid { .. } => return Ok(()),
+        },
+    };
+    match written {
         // It is gone, and that will be heard.
         Err(error) if error.status() == Some(404) => Ok(()),
         result => result.map(drop),

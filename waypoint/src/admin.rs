@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use weir_serving::Host;
+use weir_telemetry::ControlState;
 
 use crate::{cli::GatewayName, worker::Shared};
 
@@ -54,6 +55,7 @@ pub(crate) struct Dump {
     pub(crate) gateway: GatewayName,
     pub(crate) shared: Shared,
     pub(crate) config: ConfigState,
+    pub(crate) control: Option<ControlState>,
 }
 
 impl Dump {
@@ -64,6 +66,7 @@ impl Dump {
             "version": env!("CARGO_PKG_VERSION"),
             "gateway": format!("{}/{}", self.gateway.namespace, self.gateway.name),
             "config": self.config.dump(),
+            "control": self.control.as_ref().map(ControlState::dump),
             "hosts": state.serving.hosts.values().map(|one| host(one)).collect::<Vec<_>>(),
             "workloads": state.world.len(),
             "certificates": self.shared.certificates(),

@@ -20,11 +20,39 @@ pub(crate) struct Arguments {
     pub(crate) pod_name: Option<NodeName>,
 
     /// Folder of Kubernetes manifests that is the mesh's state and its configuration; changes are followed.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "control")]
+    pub(crate) manifests: Option<PathBuf>,
 
-    /// Folder of the development CA's root; made if absent.
-    #[arg(long, value_name = "DIR", required_unless_present = "plain")]
+    /// The control plane that tells the mesh's state and its configuration, and gives certificates: weir-control.
+    #[arg(long, env = "XDS_ADDRESS", value_name = "https://HOST:PORT", conflicts_with = "manifests")]
+    pub(crate) control: Option<String>,
+
+    /// The name in the control plane's certificate, where it is not the host's.
+    #[arg(long, env = "ALT_XDS_HOSTNAME", value_name = "NAME")]
+    pub(crate) control_name: Option<String>,
+
+    /// File of the roots that the control plane's certificate must lead to, PEM.
+    #[arg(long, env = "XDS_ROOT_CA", default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
+    pub(crate) control_roots: PathBuf,
+
+    /// The CA that certificates are asked from; the control plane when absent.
+    #[arg(long, env = "CA_ADDRESS", value_name = "https://HOST:PORT", conflicts_with = "manifests")]
+    pub(crate) ca: Option<String>,
+
+    /// The name in the CA's certificate, where it is not the host's.
+    #[arg(long, env = "ALT_CA_HOSTNAME", value_name = "NAME")]
+    pub(crate) ca_name: Option<String>,
+
+    /// File of the roots that the CA's certificate must lead to, PEM. They are believed of peers, too.
+    #[arg(long, env = "CA_ROOT_CA", default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
+    pub(crate) ca_roots: PathBuf,
+
+    /// File of the token that proves to control plane and CA who asks.
+    #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
+    pub(crate) token: PathBuf,
+
+    /// Folder of the development CA's root; made if absent. Only with --manifests.
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["plain", "control"], conflicts_with = "control")]
     pub(crate) ca_dir: Option<PathBuf>,
 
     /// The service account it runs as; the Gateway's name when absent, as Istio's waypoints.
@@ -219,5 +247,16 @@ mod tests {
             assert!(bad.parse::<GatewayName>().is_err(), "{bad:?} was taken");
         }
         assert!(Arguments::try_parse_from(&words[..4]).is_err(), "neither a CA nor a plain listener");
+    }
+
+    #[test]
+    fn everything_comes_from_a_folder_or_from_a_control_plane() {
+        let with = |more: &[&str]| {
+            let words = ["weir-waypoint", "--gateway=shop/waypoint", "--pod-name=waypoint-1"];
+            Arguments::try_parse_from(words.iter().chain(more)).is_ok()
+        };
+        let control = "--control=https://weir-control.weir-system:15012";
+        assert!(with(&[control]) && with(&["--manifests=/m", "--ca-dir=/c"]));
+        assert!(!with(&[]) && !with(&[control, "--manifests=/m"]) && !with(&[control, "--ca-dir=/c"]));
     }
 }

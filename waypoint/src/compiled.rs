@@ -14,15 +14,16 @@ use weir_world::World;
 /// Labels of a workload, sorted by their keys.
 pub(crate) type Labels = Arc<[(Box<str>, Box<str>)]>;
 
-/// Everything a waypoint acts on. It is swapped whole.
+/// Everything a waypoint acts on. It is swapped whole. Without anything in it, nothing is bound and so everything refused.
+#[derive(Default)]
 pub(crate) struct State {
     pub(crate) world: World,
     pub(crate) serving: Arc<Serving>,
     /// Services by what they are called in requests.
-    pub(crate) names: HashMap<Hostname, ServiceName>,
-    pub(crate) labels: HashMap<WorkloadUid, Labels>,
+    pub(crate) names: Arc<HashMap<Hostname, ServiceName>>,
+    pub(crate) labels: Arc<HashMap<WorkloadUid, Labels>>,
     /// What authors are to be told, a line each.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Arc<[String]>,
 }
 
 impl State {
@@ -33,13 +34,29 @@ impl State {
             compiler.set(object);
         }
         compiler.take();
-        let world = compiler.world().clone();
+        Self::serving(&compiler, compiler.world().clone(), gateway, HashMap::new())
+    }
+
+    /// What a compiler's objects mean in a world, for pods of these labels beside those it knows itself.
+    pub(crate) fn serving(
+        compiler: &Compiler,
+        world: World,
+        gateway: &WaypointName,
+        mut labels: HashMap<WorkloadUid, Labels>,
+    ) -> Self {
         let Compiled { serving, findings, statuses, .. } = compiler.serving(&world, gateway);
         let mut notes: Vec<String> = findings.iter().map(ToString::to_string).collect();
         notes.extend(statuses.iter().flat_map(refused));
-        let labels = compiler.labels().map(|(uid, labels)| (uid, share(&labels))).collect();
-        let names = world.services().map(|service| (service.name.hostname.clone(), service.name.clone())).collect();
-        Self { world, serving: Arc::new(serving), names, labels, notes }
+        labels.extend(compiler.labels().map(|(uid, labels)| (uid, share(&labels))));
+        let names = world.services().map(|service| (service.name.hostname.clone(), service.name.clone()));
+        let names = Arc::new(names.collect());
+        Self { world, serving: Arc::new(serving), names, labels: Arc::new(labels), notes: notes.into() }
+    }
+
+    /// The same in a world of the same services, whose workloads are others.
+    pub(crate) fn in_world(&self, world: World) -> Self {
+        let (serving, names) = (self.serving.clone(), self.names.clone());
+        Self { world, serving, names, labels: self.labels.clone(), notes: self.notes.clone() }
     }
 
     /// The labels of a workload, where they are known.

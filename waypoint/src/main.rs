@@ -9,11 +9,13 @@ mod around;
 mod arrive;
 mod cli;
 mod compiled;
+mod control;
 mod gate;
 mod run;
 mod see;
 mod shadow;
 mod source;
+mod told;
 mod upstream;
 mod worker;
 

@@ -12,26 +12,34 @@ use anyhow::{Context, bail};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::Instant,
+    time::{Instant, sleep},
 };
 use weir_compile::WaypointName;
 use weir_identity::{DevelopmentCa, Identities};
+use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_model::SpiffeId;
-use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Pace, Proxy, Readiness, Routes};
+use weir_rpc::{Dial, Target};
+use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Pace, Proxy, Readiness, Routes};
 
 use crate::{
     admin::{ConfigState, Dump},
-    cli::{Arguments, Switch},
+    cli::{Arguments, GatewayName, Switch},
     compiled::State,
+    control::{Control, introduction},
     see::Tellers,
     source::{Change, Source},
+    told::Subject,
     worker::{self, Order, Own, Shared},
 };
 
 /// How long the last log lines may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long the first certificate may take: without one nothing is served.
+/// How long certificates are asked to be valid. Istio `SECRET_TTL`.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Between two looks for the first certificate. When the CA is asked again, what holds certificates decides.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long the first certificate may take from a CA of our own: without one nothing is served.
 const FIRST_CERTIFICATE: Duration = Duration::from_secs(60);
 
 /// Runs the waypoint until it is told to stop.
@@ -54,31 +62,47 @@ struct Waypoint {
 
 impl Waypoint {
     async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<()> {
-        let (state, source) = open(&arguments)?;
         let readiness = Readiness::default();
+        let Origin { mut source, state, identities, control } = Origin::open(&arguments, &readiness)?;
         let certified = readiness.wait_for("its certificate");
         let stop = watch::Sender::new(false);
-        let identities = identities(&arguments)?;
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let shared = Shared::new(state.clone(), identities.clone(), own, metrics, keys(&arguments)?);
+        let shared =
+            Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys(&arguments)?);
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
-        let dump = Dump { gateway: arguments.gateway.clone(), shared: shared.clone(), config: config.clone() };
+        control.iter().for_each(|control| control.collect(&shared.metrics));
+        let gateway = arguments.gateway.clone();
+        let dump = Dump { gateway, shared: shared.clone(), config: config.clone(), control: control.clone() };
         serve(&arguments, &shared, readiness, dump, log, &stop).await?;
-        if let Some((identities, own)) = &identities {
-            certify(identities, own, &stop).await?;
+        let first = async {
+            if let Some((identities, own)) = &identities {
+                let patience = if control.is_some() { Duration::MAX } else { FIRST_CERTIFICATE };
+                certify(identities, own, &stop, patience).await?;
+            }
+            match state {
+                Some(state) => Ok(state),
+                None => Ok::<_, anyhow::Error>(first_of(&mut source, &shared, &config).await),
+            }
+        };
+        let state = tokio::select! {
+            state = first => state?,
+            () = stopped(&stop) => return Ok(()),
+        };
+        if let (Some(_), Some((identities, _))) = (&control, &identities) {
+            tokio::spawn(weir_identity::follow_roots(arguments.ca_roots.clone(), identities.clone(), stopped(&stop)));
         }
-        certified.done();
         let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
-        let mut workers = Vec::with_capacity(count);
-        for number in 0..count {
-            workers.push(worker::start(number, &arguments, &shared, tellers.clone()).context("starting a worker")?);
-        }
-        let drain = arguments.drain;
+        let (workers, drain) = (Vec::with_capacity(count), arguments.drain);
         let mut waypoint = Self { source, shared, config, workers, access, stop, drain };
         waypoint.accept(state);
+        for number in 0..count {
+            let worker = worker::start(number, &arguments, &waypoint.shared, tellers.clone());
+            waypoint.workers.push(worker.context("starting a worker")?);
+        }
+        certified.done();
         waypoint.follow().await?;
         waypoint.end().await
     }
@@ -102,13 +126,7 @@ impl Waypoint {
     fn change(&self, change: Change) {
         match change {
             Change::State(state) => self.accept(state),
-            Change::Rejected(lines) => {
-                for line in &lines {
-                    tracing::error!("refused, the last good state stays in force: {line}");
-                }
-                self.shared.metrics.config_rejected.inc();
-                self.config.rejected(timestamp(SystemTime::now()), lines);
-            }
+            Change::Rejected(lines) => reject(&self.shared, &self.config, lines),
         }
     }
 
@@ -117,11 +135,11 @@ impl Waypoint {
         for line in &ignored {
             tracing::warn!("without effect: {line}");
         }
-        for line in &state.notes {
+        for line in &*state.notes {
             tracing::warn!("{line}");
         }
         let now = SystemTime::now();
-        self.config.accepted(timestamp(now), ignored, state.notes.clone());
+        self.config.accepted(timestamp(now), ignored, state.notes.to_vec());
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.shared.metrics.config_generation.inc();
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -156,24 +174,77 @@ impl Waypoint {
     }
 }
 
-fn open(arguments: &Arguments) -> anyhow::Result<(Arc<State>, Source)> {
-    let settings = weir_compile::Settings {
-        trust_domain: arguments.trust_domain.clone(),
-        cluster: arguments.cluster_id.clone(),
-        network: arguments.network.clone(),
-        node: None,
-        cluster_domain: arguments.cluster_domain.clone(),
-        root_namespace: arguments.root_namespace.clone(),
-    };
-    let gateway =
-        WaypointName { namespace: arguments.gateway.namespace.clone(), name: arguments.gateway.name.as_str().into() };
-    Source::open(&arguments.manifests, settings, gateway).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("  {}", weir_identity::causes(error))).collect();
-        anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
-    })
+fn reject(shared: &Shared, config: &ConfigState, lines: Vec<String>) {
+    for line in &lines {
+        tracing::error!("refused, the last good state stays in force: {line}");
+    }
+    shared.metrics.config_rejected.inc();
+    config.rejected(timestamp(SystemTime::now()), lines);
 }
 
-fn identities(arguments: &Arguments) -> anyhow::Result<Option<(Arc<Identities>, SpiffeId)>> {
+/// The first state of a source that has none at once.
+async fn first_of(source: &mut Source, shared: &Shared, config: &ConfigState) -> Arc<State> {
+    loop {
+        match source.next().await {
+            Change::State(state) => return state,
+            Change::Rejected(lines) => reject(shared, config, lines),
+        }
+    }
+}
+
+/// Where everything comes from.
+struct Origin {
+    source: Source,
+    /// The first state, where it is there at once.
+    state: Option<Arc<State>>,
+    identities: Option<(Arc<Identities>, SpiffeId)>,
+    control: Option<ControlState>,
+}
+
+impl Origin {
+    fn open(arguments: &Arguments, readiness: &Readiness) -> anyhow::Result<Self> {
+        let settings = weir_compile::Settings {
+            trust_domain: arguments.trust_domain.clone(),
+            cluster: arguments.cluster_id.clone(),
+            network: arguments.network.clone(),
+            node: None,
+            cluster_domain: arguments.cluster_domain.clone(),
+            root_namespace: arguments.root_namespace.clone(),
+        };
+        let GatewayName { namespace, name } = &arguments.gateway;
+        let gateway = WaypointName { namespace: namespace.clone(), name: name.as_str().into() };
+        match (&arguments.manifests, &arguments.control) {
+            (Some(manifests), _) => {
+                let (state, source) = Source::open(manifests, settings, gateway).map_err(|errors| {
+                    let lines: Vec<String> =
+                        errors.iter().map(|error| format!("  {}", weir_identity::causes(error))).collect();
+                    anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
+                })?;
+                Ok(Self { source, state: Some(state), identities: own_ca(arguments)?, control: None })
+            }
+            (None, Some(control)) => {
+                let about = ControlState::waiting(readiness.wait_for("the control plane"));
+                let (xds, ca) = dials(arguments, control)?;
+                let pod = arguments.pod_name.as_ref().map_or(name.as_str(), |pod| pod.as_str());
+                let cluster = arguments.cluster_id.as_str();
+                let node = introduction(namespace, pod, cluster, &arguments.cluster_domain.to_string());
+                let hosts = arguments.plain.iter().map(|plain| plain.host.clone()).collect();
+                let source = Control::new(xds, node, Subject { settings, gateway, hosts }, about.clone());
+                let identities = Arc::new(Identities::new(Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME))));
+                Ok(Self {
+                    source: Source::Control(Box::new(source)),
+                    state: None,
+                    identities: Some((identities, arguments.identity()?)),
+                    control: Some(about),
+                })
+            }
+            (None, None) => bail!("expected --manifests or --control"),
+        }
+    }
+}
+
+/// The development CA, if there is to be one.
+fn own_ca(arguments: &Arguments) -> anyhow::Result<Option<(Arc<Identities>, SpiffeId)>> {
     let Some(ca_dir) = &arguments.ca_dir else { return Ok(None) };
     let ca = DevelopmentCa::open(ca_dir, &arguments.trust_domain).context("--ca-dir")?;
     Ok(Some((Arc::new(Identities::new(Arc::new(ca))), arguments.identity()?)))
@@ -202,6 +273,25 @@ fn tellers(arguments: &Arguments, shared: &Shared, access: &AccessLog, stop: &wa
     Tellers { access: access.clone(), logged: arguments.access_log == Switch::On, spans, proxy: Arc::new(proxy) }
 }
 
+/// How control plane and CA are reached.
+fn dials(arguments: &Arguments, control: &str) -> anyhow::Result<(Dial, Dial)> {
+    let target = |url: &str, name: &Option<String>, flag| Target::parse(url, name.as_deref()).context(flag);
+    let xds = target(control, &arguments.control_name, "--control")?;
+    let ca = match &arguments.ca {
+        Some(ca) => target(ca, &arguments.ca_name, "--ca")?,
+        None => target(control, &arguments.ca_name.clone().or(arguments.control_name.clone()), "--control")?,
+    };
+    let token = Some(arguments.token.clone());
+    let xds = Dial { target: xds, roots: arguments.control_roots.clone(), token: token.clone() };
+    Ok((xds, Dial { target: ca, roots: arguments.ca_roots.clone(), token }))
+}
+
+/// Ends when all is to stop.
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut stopping = stop.subscribe();
+    async move { drop(stopping.wait_for(|stop| *stop).await) }
+}
+
 /// Begins to fetch the keys of those who issue tokens.
 fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     let listed = arguments.jwks_allow.iter().map(String::as_str);
@@ -213,12 +303,27 @@ fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     Ok(handle)
 }
 
-/// Gets the first certificate, and has it renewed.
-async fn certify(identities: &Arc<Identities>, own: &SpiffeId, stop: &watch::Sender<bool>) -> anyhow::Result<()> {
-    let mut ending = stop.subscribe();
-    tokio::spawn(identities.clone().run(async move { drop(ending.wait_for(|stop| *stop).await) }));
-    let fetched = tokio::time::timeout(FIRST_CERTIFICATE, identities.fetch(own)).await;
-    fetched.context("the CA does not answer")?.with_context(|| format!("no certificate for {own}"))?;
+/// Gets the first certificate, asked for again until it is late, and has it renewed.
+async fn certify(
+    identities: &Arc<Identities>,
+    own: &SpiffeId,
+    stop: &watch::Sender<bool>,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    tokio::spawn(identities.clone().run(stopped(stop)));
+    let started = Instant::now();
+    let mut complaint = String::new();
+    while let Err(error) = identities.fetch(own).await {
+        if started.elapsed() > patience {
+            return Err(error).with_context(|| format!("no certificate for {own}"));
+        }
+        let why = weir_identity::causes(&error);
+        if why != complaint {
+            tracing::warn!("no certificate yet: {why}");
+            complaint = why;
+        }
+        sleep(ASK_AGAIN).await;
+    }
     identities.retain(&HashSet::from([own.clone()]));
     Ok(())
 }

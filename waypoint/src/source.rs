@@ -1,4 +1,4 @@
-//! Where the mesh and its configuration come from.
+//! Where the mesh and its configuration come from: a folder of manifests, or a control plane.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,7 +6,7 @@ use weir_compile::{Settings, WaypointName};
 use weir_discovery::{Folder, SourceError, Timing, Update};
 use weir_manifest::Ignored;
 
-use crate::compiled::State;
+use crate::{compiled::State, control::Control};
 
 /// What a change of the source came to.
 pub(crate) enum Change {
@@ -16,8 +16,13 @@ pub(crate) enum Change {
     Rejected(Vec<String>),
 }
 
-/// A folder of manifests, followed.
-pub(crate) struct Source(Folder<Arc<State>>);
+/// Where the mesh and its configuration come from.
+pub(crate) enum Source {
+    /// A folder, followed.
+    Folder(Box<Folder<Arc<State>>>),
+    /// A control plane, followed.
+    Control(Box<Control>),
+}
 
 impl Source {
     /// Reads the folder and begins to watch it. Blocks while it reads.
@@ -31,21 +36,27 @@ impl Source {
     ) -> Result<(Arc<State>, Self), Vec<SourceError>> {
         let make = move |objects| Arc::new(State::of(objects, &settings, &gateway));
         let (state, folder) = Folder::open_as(folder, Timing::default(), make)?;
-        Ok((state, Self(folder)))
+        Ok((state, Self::Folder(Box::new(folder))))
     }
 
     /// The next change. May be cancelled at any point without losing one.
     pub(crate) async fn next(&mut self) -> Change {
-        match self.0.next().await {
-            Update::World(state) => Change::State(state),
-            Update::Rejected(errors) => {
-                Change::Rejected(errors.iter().map(|error| weir_identity::causes(error)).collect())
-            }
+        match self {
+            Self::Folder(folder) => match folder.next().await {
+                Update::World(state) => Change::State(state),
+                Update::Rejected(errors) => {
+                    Change::Rejected(errors.iter().map(|error| weir_identity::causes(error)).collect())
+                }
+            },
+            Self::Control(control) => control.next().await,
         }
     }
 
     /// What it holds that has no effect here.
     pub(crate) fn ignored(&self) -> &[Ignored] {
-        self.0.ignored()
+        match self {
+            Self::Folder(folder) => folder.ignored(),
+            Self::Control(_) => &[],
+        }
     }
 }

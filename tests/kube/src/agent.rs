@@ -145,6 +145,7 @@ impl Agent {
             Event::Rejected { name, why } => format!("rejected {name}: {why}"),
             Event::Absent(name) => format!("absent {name}"),
             Event::Objects(changes) => format!("{} objects", changes.len()),
+            Event::Answered(namespace) => format!("answered {namespace}"),
         };
         self.heard.push(line);
     }

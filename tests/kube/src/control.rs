@@ -20,7 +20,7 @@ use tokio::{
 /// How long anything may take to become so.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two looks at something that is awaited.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a page may take.
 const PAGE: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ where
 }
 
 /// Four ports that nobody has, below those the kernel gives out by itself.
-fn ports() -> Result<[u16; 4]> {
+pub(crate) fn ports() -> Result<[u16; 4]> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 9_000)?;
     let free = |port: u16| {
@@ -204,7 +204,7 @@ impl Control {
     /// # Errors
     /// When it does not end, or not well.
     pub async fn stop(mut self) -> Result<()> {
-        let asked = self.request("POST", "/quitquitquit", (Ipv4Addr::LOCALHOST, self.plan.admin).into()).await?;
+        let asked = request("POST", "/quitquitquit", (Ipv4Addr::LOCALHOST, self.plan.admin).into()).await?;
         ensure!(asked.0 == 200, "quitquitquit answers {}", asked.0);
         let code = self.ended().await?;
         ensure!(code == Some(0), "it ended with {code:?}:\n{}", self.log());
@@ -227,7 +227,7 @@ impl Control {
     /// When it does not answer with them.
     pub async fn metrics(&self) -> Result<String> {
         let address = (Ipv6Addr::LOCALHOST, self.plan.stats).into();
-        let (status, text) = self.request("GET", "/metrics", address).await?;
+        let (status, text) = request("GET", "/metrics", address).await?;
         ensure!(status == 200, "/metrics answers {status}");
         Ok(text)
     }
@@ -250,24 +250,7 @@ impl Control {
     }
 
     async fn get(&self, path: &str, port: u16) -> Result<(u16, String)> {
-        self.request("GET", path, (Ipv4Addr::LOCALHOST, port).into()).await
-    }
-
-    async fn request(&self, verb: &str, path: &str, address: SocketAddr) -> Result<(u16, String)> {
-        let asked = async {
-            let mut stream = TcpStream::connect(address).await?;
-            let head =
-                format!("{verb} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-            stream.write_all(head.as_bytes()).await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            let answer = String::from_utf8(answer)?;
-            let (head, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
-            let status = head.split(' ').nth(1).context("no status")?.parse()?;
-            ensure!(!head.to_ascii_lowercase().contains("transfer-encoding"), "a body in chunks");
-            Ok((status, body.to_owned()))
-        };
-        timeout(PAGE, asked).await.with_context(|| format!("{path} does not answer"))?
+        request("GET", path, (Ipv4Addr::LOCALHOST, port).into()).await
     }
 }
 
@@ -276,4 +259,22 @@ impl Drop for Control {
         // One that has ended already is as good as killed.
         let _killed = self.child.kill().is_ok() && self.child.wait().is_ok();
     }
+}
+
+/// Asks a server of HTTP once, and answers with the status and the body.
+pub(crate) async fn request(verb: &str, path: &str, address: SocketAddr) -> Result<(u16, String)> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let head =
+            format!("{verb} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let answer = String::from_utf8(answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        ensure!(!head.to_ascii_lowercase().contains("transfer-encoding"), "a body in chunks");
+        Ok((status, body.to_owned()))
+    };
+    timeout(PAGE, asked).await.with_context(|| format!("{path} does not answer"))?
 }

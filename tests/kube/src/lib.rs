@@ -28,6 +28,7 @@ pub mod things;
 mod token;
 mod verbs;
 mod watch;
+mod waypoint;
 
 pub use agent::{Agent, SERVING_NAME, dial};
 pub use control::{Control, PATIENCE, Plan, eventually};
@@ -35,3 +36,4 @@ pub use fault::{Faults, Forgotten};
 pub use ground::Ground;
 pub use heard::{Heard, quick};
 pub use server::ApiServer;
+pub use waypoint::{Backend, Waypoint};

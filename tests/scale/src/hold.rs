@@ -64,6 +64,7 @@ impl Hold {
                 Event::Lost(why) => bail!("the stream was lost: {why}"),
                 Event::Rejected { name, why } => bail!("{name} cannot be read: {why}"),
                 Event::Absent(name) => bail!("{name} is not in the mesh"),
+                Event::Answered(namespace) => bail!("objects of {namespace}, which no agent asks for"),
                 Event::Objects(changes) => bail!("{} objects, which no agent asks for", changes.len()),
             }
         }

@@ -52,6 +52,25 @@ pub async fn conditions_set(
     ours: &[&str],
     conditions: &[Condition],
 ) -> Result<Applied, Error> {
+    status_edit(client, kind, key, |object| {
+        let listed = object.data["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let wanted = merged(listed, ours, conditions, Timestamp::now());
+        (wanted != listed).then(|| json!({"conditions": wanted}))
+    })
+    .await
+}
+
+/// Reads an object and writes of its status what `edit` answers, if it answers with anything, unless somebody else was faster; then
+/// once more.
+///
+/// # Errors
+/// As [`conditions_set`].
+pub(crate) async fn status_edit(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    edit: impl Fn(&DynamicObject) -> Option<Value>,
+) -> Result<Applied, Error> {
     let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
     let objects: Api<DynamicObject> = match &key.namespace {
@@ -66,15 +85,8 @@ pub async fn conditions_set(
     let mut failed = None;
     for _ in 0..RACES {
         let there = within(DEADLINE, || what("get"), objects.get_status(&key.name)).await?;
-        let listed = there.data["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let wanted = merged(listed, ours, conditions, Timestamp::now());
-        if wanted == listed {
-            return Ok(Applied::Same);
-        }
-        let patch = json!({
-            "metadata": {"resourceVersion": there.resource_version()},
-            "status": {"conditions": wanted},
-        });
+        let Some(status) = edit(&there) else { return Ok(Applied::Same) };
+        let patch = json!({"metadata": {"resourceVersion": there.resource_version()}, "status": status});
         let patch = async { objects.patch_status(&key.name, &params, &Patch::Merge(&patch)).await };
         match within(DEADLINE, || what("patch"), patch).await {
             Ok(_) => return Ok(Applied::Changed),
@@ -86,7 +98,7 @@ pub async fn conditions_set(
 }
 
 /// The list as it is to be. What is as it was keeps its place and its form.
-fn merged(listed: &[Value], ours: &[&str], conditions: &[Condition], now: Timestamp) -> Vec<Value> {
+pub(crate) fn merged(listed: &[Value], ours: &[&str], conditions: &[Condition], now: Timestamp) -> Vec<Value> {
     let is = |one: &Value, kind: &str| one["type"] == kind;
     let mut wanted: Vec<Value> = Vec::new();
     for one in listed {

@@ -6,6 +6,7 @@
 
 mod access;
 mod access_log;
+mod control;
 mod error;
 mod http;
 mod logging;
@@ -22,6 +23,7 @@ mod fixtures;
 
 pub use access::{AccessEntry, AccessEvent, AccessParty, Direction};
 pub use access_log::{AccessDetail, AccessLog};
+pub use control::ControlState;
 pub use error::Error;
 pub use http::{
     GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, TcpCounts, TcpSubject, UpstreamRecord,

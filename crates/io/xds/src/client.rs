@@ -109,6 +109,8 @@ pub enum Event {
     Absent(String),
     /// Objects that shape requests changed.
     Objects(Vec<ObjectChange>),
+    /// All objects that concern this namespace, which was demanded, are there by now. It is said again on each connection.
+    Answered(Namespace),
 }
 
 /// Why a demand was not taken.
@@ -209,6 +211,8 @@ pub struct Client<C> {
     wishes: mpsc::Receiver<Wish>,
     demand: Demand,
     events: VecDeque<Event>,
+    /// Namespaces whose objects are there when this answer is complete.
+    answered: Vec<Namespace>,
 }
 
 impl<C> fmt::Debug for Client<C> {
@@ -250,6 +254,7 @@ where
             wishes,
             demand: Demand(demand),
             events: VecDeque::new(),
+            answered: Vec::new(),
         }
     }
 
@@ -332,6 +337,7 @@ where
         // At least half of it, so that many clients do not come at once and none comes too often.
         let wait = rand::rng().random_range(most / 2..=most);
         self.failures += 1;
+        self.answered.clear();
         self.state = State::Waiting(Box::pin(sleep(wait)));
         self.events.push_back(Event::Lost(why));
     }
@@ -392,6 +398,10 @@ where
         }
         self.events.extend(news.rejected.into_iter().map(|(name, why)| Event::Rejected { name, why }));
         self.events.extend(news.absent.into_iter().map(Event::Absent));
+        self.answered.extend(news.answered);
+        if last && kind == Kind::Object {
+            self.events.extend(self.answered.drain(..).map(Event::Answered));
+        }
         if done && link.is_synced() {
             self.failures = 0;
             self.events.push_back(Event::Synced);

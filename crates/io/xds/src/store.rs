@@ -182,6 +182,11 @@ pub fn group(namespace: &Namespace) -> String {
     format!("{namespace}/*")
 }
 
+/// The namespace whose objects are asked for by that name.
+pub(crate) fn grouped(name: &str) -> Option<Namespace> {
+    name.strip_suffix("/*")?.parse().ok()
+}
+
 /// As every subscriber gets it.
 fn encode_object(name: &str, object: &Object) -> Encoded {
     let services = object.concerns.iter().map(|namespace| group(namespace).into()).collect();

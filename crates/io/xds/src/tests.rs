@@ -133,7 +133,7 @@ macro_rules! synced {
                 }
                 Event::Synced => break all,
                 Event::Lost(_) | Event::Absent(_) => {}
-                other @ (Event::Rejected { .. } | Event::Objects(_)) => panic!("{other:?}"),
+                other @ (Event::Rejected { .. } | Event::Objects(_) | Event::Answered(_)) => panic!("{other:?}"),
             }
         }
     }};
@@ -258,7 +258,7 @@ async fn a_resource_that_cannot_be_read_is_refused_by_name_and_the_rest_taken() 
             Event::Delta(_) => {}
             Event::Rejected { name, why } => rejected.push((name, why)),
             Event::Synced => break,
-            other @ (Event::Lost(_) | Event::Absent(_) | Event::Objects(_)) => panic!("{other:?}"),
+            other @ (Event::Lost(_) | Event::Absent(_) | Event::Objects(_) | Event::Answered(_)) => panic!("{other:?}"),
         }
     }
     assert_eq!((got.workloads.len(), got.services.len()), (2, 1));

@@ -14,4 +14,5 @@ mod replicas;
 mod rotation;
 mod scene;
 mod statuses;
+mod waypoint;
 mod wire;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use foldhash::HashSet;
 use prost::Message;
-use weir_model::{Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
+use weir_model::{Namespace, Policy, PolicyName, Service, ServiceName, Workload, WorkloadUid};
 use weir_world::{Delta, World};
 
 use super::{ObjectChange, versions::Versions};
@@ -12,6 +12,7 @@ use crate::{
     convert::{Address, Authorization, ConvertError},
     kind::Kind,
     proto::{DeltaDiscoveryResponse, Resource, VersionEntry},
+    store::grouped,
     texts::Texts,
 };
 
@@ -64,6 +65,8 @@ pub(super) struct News {
     pub(super) objects: Vec<ObjectChange>,
     pub(super) rejected: Vec<(String, String)>,
     pub(super) absent: Vec<String>,
+    /// Namespaces whose objects were demanded: nothing of them is held back but what follows in the same answer.
+    pub(super) answered: Vec<Namespace>,
 }
 
 /// A delta in the making: each thing once, as it was said last.
@@ -165,8 +168,13 @@ impl Held {
                     self.forget(&name);
                     changes.gone(name);
                 }
-                None if kind == Kind::Address && asked.contains(&(kind, removed.clone())) => news.absent.push(removed),
-                None => {}
+                None if !asked.contains(&(kind, removed.clone())) => {}
+                None => match kind {
+                    Kind::Address => news.absent.push(removed),
+                    // No object has the name of a group, so that it is always said to be gone: in what answers the demand.
+                    Kind::Object => news.answered.extend(grouped(&removed)),
+                    Kind::Authorization => {}
+                },
             }
         }
         for bytes in response.resources {

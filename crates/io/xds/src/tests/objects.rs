@@ -23,7 +23,7 @@ async fn objects(client: &mut Agent) -> Vec<ObjectChange> {
     loop {
         match next!(client) {
             Event::Objects(changes) => return changes,
-            Event::Delta(_) | Event::Synced | Event::Lost(_) | Event::Absent(_) => {}
+            Event::Delta(_) | Event::Synced | Event::Lost(_) | Event::Absent(_) | Event::Answered(_) => {}
             Event::Rejected { name, why } => panic!("{name}: {why}"),
         }
     }
@@ -108,9 +108,33 @@ async fn an_object_that_is_too_large_is_refused_by_name_and_the_others_are_taken
         match next!(waypoint) {
             Event::Objects(changes) => taken.extend(changes),
             Event::Rejected { name, .. } => refused.push(name),
-            Event::Delta(_) | Event::Synced | Event::Lost(_) | Event::Absent(_) => {}
+            Event::Delta(_) | Event::Synced | Event::Lost(_) | Event::Absent(_) | Event::Answered(_) => {}
         }
     }
     assert_eq!(taken, [change("VirtualService/shop/small", Some("{}"))]);
     assert_eq!(refused, ["VirtualService/shop/large"]);
+}
+
+#[tokio::test]
+async fn a_demand_is_answered_when_all_objects_are_there_and_also_when_there_are_none() {
+    let store = Arc::new(Store::new());
+    // More than fits into one response.
+    let long = "x".repeat(600 << 10);
+    let names: Vec<String> = (0..8).map(|number| format!("VirtualService/shop/{number}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (name.clone(), object(&long, &["shop"]))).collect();
+    store.apply_objects(&all);
+    let served = serve(Ipv4Addr::LOCALHOST.into(), store, Limits::default()).await;
+    let mut waypoint = client(served.address, Mode::Waypoint);
+    for (demanded, want) in [("shop", names.len()), ("nobody", 0)] {
+        waypoint.client.demand().subscribe_objects(&namespace(demanded)).unwrap();
+        let mut told = 0;
+        loop {
+            match next!(waypoint) {
+                Event::Objects(changes) => told += changes.len(),
+                Event::Answered(of) => break assert_eq!((of.as_str(), told), (demanded, want)),
+                Event::Delta(_) | Event::Synced | Event::Lost(_) | Event::Absent(_) => {}
+                Event::Rejected { name, why } => panic!("{name}: {why}"),
+            }
+        }
+    }
 }

@@ -49,6 +49,11 @@ impl Configs {
         self.legal.values().filter(move |object| object.kind == kind)
     }
 
+    /// All that are in force.
+    pub fn all(&self) -> impl Iterator<Item = (&ObjectKey, &ConfigObject)> {
+        self.legal.iter().map(|(key, object)| (key, &**object))
+    }
+
     /// What is to be told about those that are not legal.
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
         self.illegal.iter().map(|(key, object)| {

@@ -50,6 +50,22 @@ pub enum FindingReason {
     NoEffect,
 }
 
+impl FindingReason {
+    /// As one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::UnknownHost => "UnknownHost",
+            Self::UnknownSubset => "UnknownSubset",
+            Self::BadDelegate => "BadDelegate",
+            Self::Conflicted => "Conflicted",
+            Self::NotPermitted => "NotPermitted",
+            Self::Unsupported => "Unsupported",
+            Self::NoEffect => "NoEffect",
+        }
+    }
+}
+
 impl Finding {
     /// Something about an object, at a field.
     pub fn new(of: &ConfigObject, field: impl Into<String>, reason: FindingReason, message: impl Into<String>) -> Self {

@@ -55,6 +55,17 @@ pub enum RouteConditionKind {
     PartiallyInvalid,
 }
 
+impl RouteConditionKind {
+    /// `type`, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::PartiallyInvalid => "PartiallyInvalid",
+        }
+    }
+}
+
 /// The reason of a condition. Gateway API v1 `RouteConditionReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum RouteReason {
@@ -80,6 +91,25 @@ pub enum RouteReason {
     BackendNotFound,
     /// It refers to a port that speaks something else.
     UnsupportedProtocol,
+}
+
+impl RouteReason {
+    /// `reason`, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::NoMatchingParent => "NoMatchingParent",
+            Self::NotAllowedByListeners => "NotAllowedByListeners",
+            Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Self::Conflicted => "Conflicted",
+            Self::UnsupportedValue => "UnsupportedValue",
+            Self::RefNotPermitted => "RefNotPermitted",
+            Self::InvalidKind => "InvalidKind",
+            Self::BackendNotFound => "BackendNotFound",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
+        }
+    }
 }
 
 /// What became of a Gateway of a waypoint's class. Gateway API v1 `GatewayStatus`.
@@ -139,6 +169,17 @@ pub enum GatewayConditionKind {
     ResolvedRefs,
 }
 
+impl GatewayConditionKind {
+    /// `type`, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Programmed => "Programmed",
+            Self::ResolvedRefs => "ResolvedRefs",
+        }
+    }
+}
+
 /// The reason of a condition. Gateway API v1 `GatewayConditionReason`, `ListenerConditionReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum GatewayReason {
@@ -162,4 +203,22 @@ pub enum GatewayReason {
     ResolvedRefs,
     /// It names a kind that is no route of the mesh.
     InvalidRouteKinds,
+}
+
+impl GatewayReason {
+    /// `reason`, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ListenersNotValid => "ListenersNotValid",
+            Self::UnsupportedAddress => "UnsupportedAddress",
+            Self::Programmed => "Programmed",
+            Self::AddressNotAssigned => "AddressNotAssigned",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::PortUnavailable => "PortUnavailable",
+            Self::Invalid => "Invalid",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::InvalidRouteKinds => "InvalidRouteKinds",
+        }
+    }
 }

@@ -6,13 +6,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use weir_telemetry::{Kind, Metrics, Sample, Unready, Value as Number};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::run::timestamp;
+use crate::{
+    metrics::{Kind, Metrics, Sample, Value as Number},
+    readiness::Unready,
+};
 
 /// Whether the control plane is there.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ControlState(Arc<Mutex<Known>>);
+pub struct ControlState(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -27,7 +30,7 @@ struct Known {
 
 impl ControlState {
     /// `first` is done when everything was told for the first time.
-    pub(crate) fn waiting(first: Unready) -> Self {
+    pub fn waiting(first: Unready) -> Self {
         Self(Arc::new(Mutex::new(Known { first: Some(first), ..Known::default() })))
     }
 
@@ -36,14 +39,14 @@ impl ControlState {
     }
 
     /// Something was told.
-    pub(crate) fn heard(&self) {
+    pub fn heard(&self) {
         let mut known = self.known();
         known.connected = true;
         known.heard = Some(SystemTime::now());
     }
 
     /// Everything was told.
-    pub(crate) fn synced(&self) {
+    pub fn synced(&self) {
         let mut known = self.known();
         known.connected = true;
         known.synced = true;
@@ -54,12 +57,12 @@ impl ControlState {
     }
 
     /// Whether everything was told at least once.
-    pub(crate) fn is_synced(&self) -> bool {
+    pub fn is_synced(&self) -> bool {
         self.known().synced
     }
 
     /// The connection is gone.
-    pub(crate) fn lost(&self, reason: String) {
+    pub fn lost(&self, reason: String) {
         let mut known = self.known();
         if known.connected {
             known.terminations += 1;
@@ -69,7 +72,7 @@ impl ControlState {
     }
 
     /// For `config_dump`.
-    pub(crate) fn dump(&self) -> Value {
+    pub fn dump(&self) -> Value {
         let known = self.known();
         json!({
             "connected": known.connected,
@@ -79,7 +82,7 @@ impl ControlState {
     }
 
     /// Metrics that are read when they are asked for.
-    pub(crate) fn collect(&self, metrics: &Metrics) {
+    pub fn collect(&self, metrics: &Metrics) {
         let one = |number| vec![Sample { labels: Vec::new(), value: Number::Whole(number) }];
         let state = self.clone();
         metrics.collect("weir_control_connected", "Whether the control plane is connected", Kind::Gauge, move || {
@@ -103,4 +106,9 @@ impl ControlState {
             move || one(state.known().terminations),
         );
     }
+}
+
+/// A time as people and programs read it. RFC 3339.
+fn timestamp(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
