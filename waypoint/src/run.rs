@@ -18,10 +18,11 @@ use weir_compile::WaypointName;
 use weir_identity::{DevelopmentCa, Identities};
 use weir_manifest::Ignored;
 use weir_model::SpiffeId;
-use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Pace, Proxy, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, LogHandle, Metrics, Pace, Proxy, Query, Readiness, Routes};
 
 use crate::{
     admin::{ConfigState, Dump},
+    asked::{self, Known},
     cli::{Arguments, Switch},
     compiled::State,
     see::Tellers,
@@ -232,9 +233,14 @@ async fn serve(
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     let quit = stop.clone();
+    let (gateway, live, trusted_hops) = (arguments.gateway.clone(), shared.clone(), arguments.trusted_proxies);
+    let ask = move |query: &Query| {
+        let known = Known { state: live.state(), gateway: &gateway, keys: &live.keys, trusted_hops };
+        asked::answer(&known, query)
+    };
     let admin = Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: Vec::new(),
+        questions: vec![("/debug/explain", Box::new(ask))],
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),
