@@ -89,8 +89,10 @@ fn ask(way: &Way, headers: &[String]) -> Result<Explained> {
     query.extend((!headers.is_empty()).then(|| ("headers", headers.join("\n"))));
     let (status, body) = live::get(&way.admin, "/debug/explain", &query)
         .with_context(|| format!("cannot ask the waypoint at {} (or give a folder: -f DIR)", way.admin))?;
-    if status != 200 {
-        bail!("the program at {} answers {status} (is it a waypoint?): {}", way.admin, body.trim());
+    match status {
+        200 => {}
+        404 => bail!("the program at {} is no waypoint: {}", way.admin, body.trim()),
+        _ => bail!("the waypoint at {} answers {status}: {}", way.admin, body.trim()),
     }
     serde_json::from_str(&body).with_context(|| format!("the waypoint at {} speaks of another version", way.admin))
 }
@@ -150,7 +152,8 @@ mod tests {
     #[test]
     fn who_cannot_answer_is_named() {
         for (status, body, part) in [
-            ("404 Not Found", "there is: /debug/authz", "404 (is it a waypoint?): there is: /debug/authz"),
+            ("404 Not Found", "there is: /debug/authz", "is no waypoint: there is: /debug/authz"),
+            ("400 Bad Request", "did you mean cart.shop?", "answers 400: did you mean cart.shop?"),
             ("200 OK", "{}", "speaks of another version"),
         ] {
             let (url, serving) = server(status, body.to_owned());
