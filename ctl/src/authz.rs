@@ -4,13 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use weir_authz::{Explanation, Ruling};
-use weir_compile::{PolicyStatus, Settings, compile_with_status};
-use weir_discovery::{Folder, Timing};
+use weir_compile::{PolicyStatus, compile_with_status};
 use weir_world::World;
 
 use crate::{
     cli::{Explain, Output},
-    live,
+    folder, live,
 };
 
 /// The answer as it is printed, and whether the connection may enter.
@@ -18,7 +17,7 @@ use crate::{
 /// # Errors
 /// If the mesh cannot be read, or holds nothing that was asked about.
 pub(crate) fn explain(explain: &Explain) -> Result<(String, bool)> {
-    let answer = match &explain.manifests {
+    let answer = match &explain.mesh.manifests {
         Some(folder) => read(explain, folder)?,
         None => ask(explain)?,
     };
@@ -31,23 +30,11 @@ pub(crate) fn explain(explain: &Explain) -> Result<(String, bool)> {
 
 /// Answers from a folder.
 fn read(explain: &Explain, folder: &Path) -> Result<Explanation> {
-    let settings = Settings {
-        trust_domain: explain.trust_domain.clone(),
-        cluster: "Kubernetes".parse()?,
-        network: "".parse()?,
-        node: None,
-        cluster_domain: explain.cluster_domain.clone(),
-        root_namespace: explain.root_namespace.clone(),
-    };
-    let make = move |objects| compile_with_status(objects, &settings);
-    let ((mesh, statuses), _folder) = Folder::open_as(folder, Timing::default(), make).map_err(|errors| {
-        let lines: Vec<String> = errors.into_iter().map(|error| format!("  {:#}", anyhow::Error::new(error))).collect();
-        anyhow::anyhow!("the manifests cannot be used:\n{}", lines.join("\n"))
-    })?;
+    let settings = folder::settings(&explain.mesh)?;
+    let (mesh, statuses) = folder::read(folder, move |objects| compile_with_status(objects, &settings))?;
     let mut answer = World::new(mesh).explain(&explain.from, &explain.to)?;
     annotate(&mut answer, &statuses);
-    shorten(&mut answer, folder)?;
-    Ok(answer)
+    folder::shorten(answer, folder)
 }
 
 /// Adds what of the considered policies is not enforced as it was written: no agent can tell.
@@ -58,18 +45,6 @@ fn annotate(answer: &mut Explanation, statuses: &[PolicyStatus]) {
             answer.notes.push(status.to_string());
         }
     }
-}
-
-/// Names files as whoever named the folder knows them.
-fn shorten(answer: &mut Explanation, folder: &Path) -> Result<()> {
-    let folder = format!("{}/", std::path::absolute(folder)?.display());
-    let short = |text: &mut String| *text = text.replace(&folder, "");
-    short(&mut answer.reason);
-    answer.notes.iter_mut().for_each(short);
-    answer.dry_run.iter_mut().for_each(|foreseen| short(&mut foreseen.reason));
-    answer.decided_by.iter_mut().filter_map(|policy| policy.file.as_mut()).for_each(short);
-    answer.policies.iter_mut().filter_map(|policy| policy.file.as_mut()).for_each(short);
-    Ok(())
 }
 
 /// Asks the agent.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_compile::ClusterDomain;
+use weir_explain::Wanted;
 use weir_model::{Namespace, TrustDomain};
 use weir_world::{Client, Target};
 
@@ -19,6 +20,9 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
+    /// Where a connection or a request goes, hop by hop, which object and rule says so, and why. Ends with 0 if it gets there or is answered as a rule says,
+    /// with 1 if it is refused or some of it would be, and with 2 if that cannot be answered.
+    Explain(Way),
     /// Who may enter where.
     #[command(subcommand)]
     Authz(Authz),
@@ -43,13 +47,61 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "NAMESPACE/POD:PORT")]
     pub(crate) to: Target,
 
-    /// A folder of manifests to answer from, instead of a live agent. Lines of files are named then.
-    #[arg(long, short = 'f', value_name = "DIR", conflicts_with = "admin")]
-    pub(crate) manifests: Option<PathBuf>,
-
     /// The admin server of the agent on the pod's node.
     #[arg(long, value_name = "http://HOST:PORT", default_value = "http://localhost:15000")]
     pub(crate) admin: String,
+
+    /// The mesh.
+    #[command(flatten)]
+    pub(crate) mesh: Mesh,
+
+    /// How the answer is printed.
+    #[arg(long, short = 'o', value_enum, default_value = "text", value_name = "text|json")]
+    pub(crate) output: Output,
+}
+
+/// A connection or a request, and the mesh it is asked of.
+#[derive(Debug, Args)]
+pub(crate) struct Way {
+    /// Who connects: NAMESPACE/SERVICE-ACCOUNT, an identity (spiffe://...) or "plaintext"; with @ADDRESS behind it where the address matters.
+    #[arg(long, value_name = "NAMESPACE/ACCOUNT[@ADDRESS]")]
+    pub(crate) from: Client,
+
+    /// Where to: a service and its port, a pod and its own, or an address.
+    #[arg(long, value_name = "SERVICE.NAMESPACE:PORT|NAMESPACE/POD:PORT|ADDRESS:PORT")]
+    pub(crate) to: Wanted,
+
+    /// What is asked there, as 'GET /path'. Without it the connection alone is explained.
+    #[arg(value_name = "METHOD /PATH")]
+    pub(crate) request: Option<String>,
+
+    /// A header of the request; may be given several times.
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", requires = "request")]
+    pub(crate) header: Vec<String>,
+
+    /// A token that the request bears, or a file with one. Keys that would have to be fetched are not.
+    #[arg(long, value_name = "FILE|JWT", requires = "request")]
+    pub(crate) token: Option<String>,
+
+    /// The admin server of the waypoint.
+    #[arg(long, value_name = "http://HOST:PORT", default_value = "http://localhost:15000")]
+    pub(crate) admin: String,
+
+    /// The mesh.
+    #[command(flatten)]
+    pub(crate) mesh: Mesh,
+
+    /// How the answer is printed.
+    #[arg(long, short = 'o', value_enum, default_value = "text", value_name = "text|json")]
+    pub(crate) output: Output,
+}
+
+/// A mesh in a folder.
+#[derive(Debug, Args)]
+pub(crate) struct Mesh {
+    /// A folder of manifests to answer from, instead of a live program. Lines of files are named then.
+    #[arg(long, short = 'f', value_name = "DIR", conflicts_with = "admin")]
+    pub(crate) manifests: Option<PathBuf>,
 
     /// With a folder: the trust domain of every workload.
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN", requires = "manifests")]
@@ -62,10 +114,6 @@ pub(crate) struct Explain {
     /// With a folder: the suffix of service names.
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN", requires = "manifests")]
     pub(crate) cluster_domain: ClusterDomain,
-
-    /// How the answer is printed.
-    #[arg(long, short = 'o', value_enum, default_value = "text", value_name = "text|json")]
-    pub(crate) output: Output,
 }
 
 /// How an answer is printed.

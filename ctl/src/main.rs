@@ -5,9 +5,12 @@
 
 mod authz;
 mod cli;
+mod explain;
+mod folder;
 mod live;
 #[cfg(test)]
 mod scenarios;
+mod scene;
 
 use std::process::ExitCode;
 
@@ -16,11 +19,17 @@ use clap::Parser;
 use crate::cli::{Arguments, Authz, Task};
 
 fn main() -> ExitCode {
-    let Arguments { task: Task::Authz(Authz::Explain(explain)) } = Arguments::parse();
-    match authz::explain(&explain) {
-        Ok((text, admitted)) => {
+    let Arguments { task } = Arguments::parse();
+    let answer = match &task {
+        Task::Explain(way) => explain::explain(way),
+        Task::Authz(Authz::Explain(explain)) => {
+            authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
+        }
+    };
+    match answer {
+        Ok((text, ends_with)) => {
             print!("{text}");
-            if admitted { ExitCode::SUCCESS } else { ExitCode::from(1) }
+            ExitCode::from(ends_with)
         }
         Err(error) => {
             eprintln!("weirctl: {error:#}");

@@ -11,6 +11,7 @@ use clap::Parser;
 use crate::{
     authz,
     cli::{Arguments, Authz, Task},
+    explain,
 };
 
 /// Where a folder is, whatever the snapshots' library thinks a relative path begins at.
@@ -25,21 +26,78 @@ fn answers(folder: &Path, output: &str) -> String {
         let (from, to) = question.split_once(" -> ").unwrap();
         let folder = folder.to_str().unwrap();
         let words = ["weirctl", "authz", "explain", "-f", folder, "--from", from, "--to", to, "--output", output];
-        let Arguments { task: Task::Authz(Authz::Explain(explain)) } = Arguments::try_parse_from(words).unwrap();
-        let answer = match authz::explain(&explain) {
-            Ok((text, admitted)) => format!("{text}(ends with {})\n", i32::from(!admitted)),
-            Err(error) => format!("weirctl: {error:#}\n(ends with 2)\n"),
-        };
+        let answer = answer(words);
         write!(answers, "$ weirctl authz explain -f . --from {from} --to {to}\n{answer}\n").unwrap();
     }
     answers
 }
 
+/// What is printed, and what the program ends with.
+fn answer<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    let Arguments { task } = Arguments::try_parse_from(words).unwrap();
+    let answer = match &task {
+        Task::Explain(way) => explain::explain(way),
+        Task::Authz(Authz::Explain(explain)) => {
+            authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
+        }
+    };
+    match answer {
+        Ok((text, ends_with)) => format!("{text}(ends with {ends_with})\n"),
+        Err(error) => format!("weirctl: {error:#}\n(ends with 2)\n"),
+    }
+}
+
+/// The answers to the lines of `requests.txt`, which are the words behind `weirctl explain -f .`.
+fn whole_ways(folder: &Path, output: &str) -> String {
+    let mut answers = String::new();
+    for line in fs::read_to_string(folder.join("requests.txt")).unwrap().lines() {
+        let before = ["weirctl", "explain", "-f", folder.to_str().unwrap(), "--output", output].map(str::to_owned);
+        let words: Vec<String> = before.into_iter().chain(words_of(line)).collect();
+        let answer = answer(words.iter().map(String::as_str));
+        write!(answers, "$ weirctl explain -f . {line}\n{answer}\n").unwrap();
+    }
+    answers
+}
+
+/// As a shell reads a line without anything but words and quotes.
+fn words_of(line: &str) -> Vec<String> {
+    let quoted = line.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+        _ => vec![part.to_owned()],
+    });
+    quoted.collect()
+}
+
+/// The folders that hold a file.
+fn folders_with(file: &str) -> Vec<PathBuf> {
+    let mut folders: Vec<_> = fs::read_dir("../tests/explain").unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|path| path.join(file).is_file());
+    folders.sort();
+    folders
+}
+
+#[test]
+fn every_way_is_explained_as_it_was_written_down() {
+    let folders = folders_with("requests.txt");
+    assert!(folders.len() > 8, "{folders:?}");
+    for folder in folders {
+        insta::with_settings!({ snapshot_path => here(&folder), prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!("answers", whole_ways(&folder, "text"));
+        });
+    }
+}
+
+#[test]
+fn programs_read_the_same_ways_as_people() {
+    let folder = Path::new("../tests/explain/split-by-weight");
+    insta::with_settings!({ snapshot_path => here(folder), prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("answers-json", whole_ways(folder, "json"));
+    });
+}
+
 #[test]
 fn every_scenario_is_answered_as_it_was_written_down() {
-    let mut folders: Vec<_> = fs::read_dir("../tests/explain").unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.retain(|path| path.is_dir());
-    folders.sort();
+    let folders = folders_with("questions.txt");
     assert!(folders.len() > 8, "{folders:?}");
     for folder in folders {
         insta::with_settings!({ snapshot_path => here(&folder), prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -64,8 +122,7 @@ fn manifests_that_cannot_be_read_are_told_with_every_error() {
     fs::write(folder.path().join("policy.yaml"), policy).unwrap();
     let words =
         ["weirctl", "authz", "explain", "--from=a/b@10.0.0.1", "--to=a/p:80", "-f", folder.path().to_str().unwrap()];
-    let Arguments { task: Task::Authz(Authz::Explain(explain)) } = Arguments::try_parse_from(words).unwrap();
-    let error = format!("{:#}", authz::explain(&explain).unwrap_err());
+    let error = answer(words);
     for said in [
         "the manifests cannot be used",
         "AuthorizationPolicy a/p: spec.action",

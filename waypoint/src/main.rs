@@ -7,6 +7,7 @@
 mod admin;
 mod around;
 mod arrive;
+mod asked;
 mod cli;
 mod compiled;
 mod control;

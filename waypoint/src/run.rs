@@ -20,10 +20,11 @@ use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_model::SpiffeId;
 use weir_rpc::{Dial, Target};
-use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Pace, Proxy, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Pace, Proxy, Query, Readiness, Routes};
 
 use crate::{
     admin::{ConfigState, Dump},
+    asked::{self, Known},
     cli::{Arguments, GatewayName, Switch},
     compiled::State,
     control::{Control, introduction},
@@ -337,9 +338,14 @@ async fn serve(
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     let quit = stop.clone();
+    let (gateway, live, trusted_hops) = (arguments.gateway.clone(), shared.clone(), arguments.trusted_proxies);
+    let ask = move |query: &Query| {
+        let known = Known { state: live.state(), gateway: &gateway, keys: &live.keys, trusted_hops };
+        asked::answer(&known, query)
+    };
     let admin = Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: Vec::new(),
+        questions: vec![("/debug/explain", Box::new(ask))],
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

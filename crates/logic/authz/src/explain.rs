@@ -3,7 +3,9 @@
 mod text;
 mod words;
 
-pub(crate) use text::{consider, labelled};
+pub use text::labelled;
+
+pub(crate) use text::consider;
 pub(crate) use words::listed;
 
 use std::net::{IpAddr, SocketAddr};

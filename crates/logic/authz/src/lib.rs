@@ -18,7 +18,7 @@ mod set;
 mod texts;
 
 pub use compiled::Compiled;
-pub use explain::{Action, Considered, Decider, Explanation, Foreseen, Missed, Outcome, Peered, Ruling};
+pub use explain::{Action, Considered, Decider, Explanation, Foreseen, Missed, Outcome, Peered, Ruling, labelled};
 pub use ground::{Decision, Ground};
 pub use peer::{Destination, Peer};
 pub use set::PolicySet;

@@ -8,7 +8,7 @@ use weir_request::Request;
 
 use crate::{
     asker::Asker,
-    backend::Picked,
+    backend::{Picked, Share, Target},
     decision::{Action, Chosen, Decision, Forward, Ground},
     layer::Layer,
     rule::{Act, Audience, Family, Forwarding, RouteObject},
@@ -115,16 +115,38 @@ fn action<'t>(chosen: Chosen<'t>, rng: &mut impl Rng) -> Action<'t> {
 }
 
 fn forward<'t>(chosen: Chosen<'t>, forwarding: &'t Forwarding, rng: &mut impl Rng) -> Action<'t> {
+    sent(chosen, forwarding, forwarding.backends.choose(rng))
+}
+
+fn sent<'t>(chosen: Chosen<'t>, forwarding: &'t Forwarding, picked: Picked<'t>) -> Action<'t> {
     // Gateway API v1 `HTTPRouteRule.backendRefs`; Envoy answers so for a VirtualService.
     let status = match chosen.object.kind.family() {
         Family::GatewayApi => 500,
         Family::VirtualService => 503,
     };
-    match forwarding.backends.choose(rng) {
+    match picked {
         Picked::Valid(share, backend, destination) => {
             Action::Forward(Forward { chosen, forwarding, backend, destination, share })
         }
         Picked::Invalid(why) => Action::Invalid { status, why },
+    }
+}
+
+impl<'t> Chosen<'t> {
+    /// All that [`RouteTable::decide`] draws from, each with its share of the requests: none if its rule sends nothing on, or nowhere at all.
+    pub fn drawn_from(self) -> impl Iterator<Item = (Share, Action<'t>)> {
+        let forwarding = match &self.rule.act {
+            Act::Forward(forwarding) => Some(&**forwarding),
+            Act::Redirect(_) | Act::Respond(_) => None,
+        };
+        let backends = forwarding.into_iter().flat_map(|one| one.backends.iter().map(move |backend| (one, backend)));
+        backends.filter(|(_, (share, _))| share.weight > 0).map(move |(forwarding, (share, backend))| {
+            let picked = match &backend.target {
+                Target::Valid(destination) => Picked::Valid(share, backend, destination),
+                Target::Invalid(why) => Picked::Invalid(why),
+            };
+            (share, sent(self, forwarding, picked))
+        })
     }
 }
 

@@ -143,6 +143,11 @@ impl TcpTable {
         Ok(Self { objects })
     }
 
+    /// All objects that are asked.
+    pub fn objects(&self) -> &[TcpObject] {
+        &self.objects
+    }
+
     /// What becomes of a connection to `address`, which is canonical. Draws only where backends have weights.
     pub fn decide<'t>(&'t self, address: IpAddr, asker: &Asker<'_>, rng: &mut impl Rng) -> TcpDecision<'t> {
         let mut of_client = self.objects.iter().filter(|object| match object.audience {
@@ -179,21 +184,27 @@ impl fmt::Display for TcpKind {
     }
 }
 
-impl fmt::Display for TcpDecision<'_> {
+impl fmt::Display for TcpGround<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ground {
-            TcpGround::NoRoutes => f.write_str("no route is for this client")?,
-            TcpGround::NoMatch => f.write_str("there are routes")?,
-            TcpGround::Rule { object, rule } => {
+        match self {
+            Self::NoRoutes => f.write_str("no route is for this client"),
+            Self::NoMatch => f.write_str("there are routes"),
+            Self::Rule { object, rule } => {
                 let rules = match object.kind {
                     TcpKind::TcpRoute => "spec.rules",
                     TcpKind::VirtualService => "spec.tcp",
                     TcpKind::VirtualServiceTls => "spec.tls",
                 };
                 write!(f, "{} {}/{}, {rules}[{}]", object.kind, object.namespace, object.name, rule.index)?;
-                write_place(f, object.file.as_deref(), rule.line)?;
+                write_place(f, object.file.as_deref(), rule.line)
             }
         }
+    }
+}
+
+impl fmt::Display for TcpDecision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ground.fmt(f)?;
         match self.action {
             TcpAction::Service => f.write_str(": to the service itself"),
             TcpAction::Forward(destination, share) => write!(f, ": to {destination}{share}"),

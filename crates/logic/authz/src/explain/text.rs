@@ -56,7 +56,18 @@ impl fmt::Display for Action {
     }
 }
 
-pub(crate) fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+impl fmt::Display for Considered {
+    /// As it stands among all that were considered.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        consider(f, self)
+    }
+}
+
+/// Writes a line of an explanation: a text behind its label, further lines below the text.
+///
+/// # Errors
+/// Those of what is written to.
+pub fn labelled(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     wrap(f, &format!("{label:<MARGIN$}"), MARGIN, text)
 }
 
