@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod envoy;
+mod to_waypoint;
 mod waypoints;
 
 use std::io::{Read, Write};

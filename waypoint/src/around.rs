@@ -212,10 +212,13 @@ impl weir_http::Around for Around {
 
     fn end(&self, span: Seen, record: &Record<'_>) {
         let state = self.state.borrow();
-        let service = record.service.and_then(|(host, ..)| {
-            let name = state.names.get(host)?;
-            state.world.service(name)
-        });
+        // What was refused before it was sent anywhere was still for somebody.
+        let asked = match &record.arrival.target {
+            Target::Service { host, .. } => Some(host),
+            Target::Pod { .. } => None,
+        };
+        let host = record.service.map(|(host, ..)| host).or(asked);
+        let service = host.and_then(|host| state.world.service(state.names.get(host)?));
         let workload: Option<Arc<Workload>> =
             record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone());
         self.seer.end(&span, record, service, workload.as_ref());

@@ -10,6 +10,9 @@ use crate::cargo::build;
 use crate::interrupt::Interrupt;
 use crate::{Output, root};
 
+/// What it runs.
+const PROGRAMS: [&str; 3] = ["weir-agent", "weir-waypoint", "weir-testbed"];
+
 #[derive(clap::Args)]
 pub(crate) struct Demo {
     /// Leave it running until Ctrl-C, with commands to try.
@@ -22,22 +25,23 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if let Some(built) = root::already_built() {
-            return self.show(&built.join("weir-agent"), &built.join("weir-testbed"));
+            let [agent, waypoint, bed] = PROGRAMS.map(|name| built.join(name));
+            return self.show(&agent, &waypoint, &bed);
         }
         if !root::is_root() {
             root::sudo()?;
         }
         eprintln!("building (the first time takes some minutes)");
-        let [agent, bed] = build(["weir-agent", "weir-testbed"], "dev")?;
+        let [agent, waypoint, bed] = build(PROGRAMS, "dev")?;
         if root::is_root() {
-            return self.show(&agent, &bed);
+            return self.show(&agent, &waypoint, &bed);
         }
         let status = root::run_again_as_root(agent.parent().context("a program is in a folder")?)?;
         ensure!(status.success(), "the part as root ended with {status}");
         Ok(())
     }
 
-    fn show(&self, agent: &Path, bed: &Path) -> anyhow::Result<()> {
+    fn show(&self, agent: &Path, waypoint: &Path, bed: &Path) -> anyhow::Result<()> {
         let interrupt = Interrupt::catch()?;
         for leftover in weir_testbed::sweep()? {
             eprintln!("removed a leftover of a killed run: {}", leftover.display());
@@ -47,8 +51,8 @@ impl Demo {
             eprintln!("{:>5.1} s  {step}", start.elapsed().as_secs_f64());
             interrupt.check()
         };
-        let demo = Running::start(agent, bed, &mut say)?;
-        let report = demo.show(bed, &mut say)?;
+        let mut demo = Running::start(agent, bed, &mut say)?;
+        let report = demo.show(bed, waypoint, &mut say)?;
         match self.output {
             Output::Json => println!("{}", serde_json::to_string(&report)?),
             Output::Text => println!("\n{report}"),

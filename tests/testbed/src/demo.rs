@@ -1,6 +1,7 @@
-//! The demonstration: the todo sample on two nodes, traffic, and what a listener on the wire gets of it.
+//! The demonstration: the todo sample on two nodes, traffic, and what a listener on the wire gets of it; then the same through a waypoint.
 
 mod report;
+mod waypoint;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-pub use self::report::{DemoReport, MetricsSeen, WireSeen};
+pub use self::report::{AuthzSeen, DemoReport, MetricsSeen, NodeSeen, SplitSeen, WireSeen};
 use crate::Say;
 use crate::http::http_get;
 use crate::manifests::PodSpec;
@@ -19,6 +20,7 @@ use crate::mesh::Mesh;
 use crate::process::{Process, run_to_end};
 use crate::sniffer::{Sniffer, WireReport};
 use crate::topology::{Topology, TopologySpec, WIRE};
+use crate::waypoint::Waypoint;
 use crate::work::RequestReport;
 
 /// The sample's objects, unchanged.
@@ -31,6 +33,8 @@ const NEEDLE: &str = "buy-milk-and-tell-nobody";
 const CONTROL: &str = "sent-in-the-clear-to-legacy";
 /// Patience with one thing.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Requests in each run of traffic.
 const REQUESTS: u64 = 250;
 
@@ -41,7 +45,8 @@ const LEGACY_PORT: u16 = 8000;
 /// The sample, running.
 #[derive(Debug)]
 pub struct Demo {
-    // Agents and apps end before their namespaces go.
+    // Waypoint, agents and apps end before their namespaces go.
+    waypoint: Option<Waypoint>,
     mesh: Mesh,
     _apps: Vec<Process>,
     topology: Topology,
@@ -85,14 +90,21 @@ impl Demo {
         }
         say("starting an agent on each node")?;
         let mesh = Mesh::start(&topology, agent, &["--access-log", "on"])?;
-        Ok(Self { mesh, _apps: apps, topology })
+        Ok(Self { waypoint: None, mesh, _apps: apps, topology })
     }
 
-    /// Sends traffic while listening on the wire.
+    /// Sends traffic while listening on the wire, then puts a waypoint before the services and shows what it does.
     ///
     /// # Errors
     /// When something does not even answer; a request that fails is counted, not an error.
-    pub fn show(&self, bed: &Path, say: Say<'_>) -> anyhow::Result<DemoReport> {
+    pub fn show(&mut self, bed: &Path, waypoint: &Path, say: Say<'_>) -> anyhow::Result<DemoReport> {
+        let node = self.show_node(bed, say)?;
+        self.put_waypoint(waypoint, say)?;
+        let (split, authz) = (self.split(say)?, self.authz(say)?);
+        Ok(DemoReport { node, split, authz })
+    }
+
+    fn show_node(&self, bed: &Path, say: Say<'_>) -> anyhow::Result<NodeSeen> {
         let wire = self.topology.nodes()[0].netns();
         let ear = Sniffer::start(wire, WIRE, NEEDLE.as_bytes())?;
         let control = Sniffer::start(wire, WIRE, CONTROL.as_bytes())?;
@@ -119,7 +131,7 @@ impl Demo {
         let own = self.topology.pod("client").addresses();
         let peer_identity = self.peer_identity()?;
         let (wire, control) = (ear.stop()?, control.stop()?);
-        Ok(DemoReport {
+        Ok(NodeSeen {
             requests_ok: ok,
             requests_failed: failed,
             requests_to_unenrolled_ok: unenrolled.ok,
@@ -139,11 +151,12 @@ impl Demo {
         &self.topology
     }
 
-    /// Stops agents, apps, nodes, in this order.
+    /// Stops the waypoint, agents, apps, nodes, in this order.
     ///
     /// # Errors
-    /// When an agent does not stop as it should.
+    /// When the waypoint or an agent does not stop as it should.
     pub fn stop(self) -> anyhow::Result<()> {
+        self.waypoint.map_or(Ok(()), Waypoint::stop)?;
         self.mesh.stop()
     }
 
@@ -174,7 +187,7 @@ impl Demo {
                 Instant::now() < deadline,
                 "no inbound connection with a peer identity in the access log of node2\n{log}"
             );
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(LOOK_AGAIN);
         }
     }
 

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use weir_netlink::NetNs;
 
 /// Patience with one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,9 @@ mod process;
 pub mod proxies;
 mod sniffer;
 mod sweep;
+mod tally;
 mod topology;
+mod waypoint;
 pub mod work;
 
 pub use binaries::binary;
@@ -23,7 +25,9 @@ pub use mesh::{Mesh, MetricSum};
 pub use process::{Process, run_to_end};
 pub use sniffer::{Sniffer, TlsSession, WireReport};
 pub use sweep::sweep;
+pub use tally::Tally;
 pub use topology::{Node, Pod, Removal, Topology, TopologySpec, WIRE, labels};
+pub use waypoint::Waypoint;
 
 /// Told of each step of something long; its error ends that in order.
 pub type Say<'s> = &'s mut dyn FnMut(&str) -> anyhow::Result<()>;

@@ -148,7 +148,7 @@ fn own(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)
 }
 
-fn add_up(text: &str, name: &str, labels: &[&str]) -> anyhow::Result<MetricSum> {
+pub(crate) fn add_up(text: &str, name: &str, labels: &[&str]) -> anyhow::Result<MetricSum> {
     let mut sum = MetricSum { series: 0, value: 0 };
     for line in text.lines() {
         let Some(rest) = line.strip_prefix(name) else { continue };

@@ -13,6 +13,8 @@ mod stream;
 pub use connect::{ConnectLoad, ConnectReport};
 pub use histogram::{Histogram, Latency};
 pub use hold::{Hold, HoldReport};
+pub(crate) use http_answer::message_length;
+pub(crate) use request::request_bytes;
 pub use request::{RequestLoad, RequestReport, as_float};
 pub use serve_http::HttpServer;
 pub use serve_tcp::{TcpMode, TcpServer};

@@ -265,7 +265,7 @@ impl<A: Around> Way<'_, '_, A> {
                 (parts, Answer::of_ride(incoming, ride, Some(log), watch.rest()))
             }
         };
-        headers::clean_response(&mut parts.headers);
+        headers::clean_response(&mut parts.headers, status);
         self.dress(&mut parts.headers, took, cookie);
         parts.version = Version::HTTP_11;
         Response::from_parts(parts, body)
@@ -292,7 +292,7 @@ impl<A: Around> Way<'_, '_, A> {
         let (true, Some(protocol)) = (self.head.upgrade.is_some(), protocol) else {
             return Reply::new(502, "", Flag::UpstreamProtocolError, "unexpected_switching_protocols").give(log);
         };
-        headers::clean_response(&mut headers);
+        headers::clean_response(&mut headers, StatusCode::SWITCHING_PROTOCOLS);
         let (io, slot) = link.into_io();
         let mut response = Response::new(Answer::nothing());
         if let Some(tunnel) = self.head.tunnel.take() {

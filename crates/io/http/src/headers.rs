@@ -4,7 +4,7 @@
 //! `x-envoy-` is for proxies alone and does not get in; `server` and `via` are not touched.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use weir_route::HeaderList;
@@ -50,8 +50,12 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, version: Version) -> Option
 /// What is of a connection in an answer.
 const OF_ANSWERS: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE];
 
-/// Takes out of an answer what is of the endpoint's connection.
-pub(crate) fn clean_response(headers: &mut HeaderMap) {
+/// Takes out of an answer what is of the endpoint's connection, and the length of a body that cannot be: RFC 9110 §8.6. Over HTTP/2 it
+/// would make the answer malformed.
+pub(crate) fn clean_response(headers: &mut HeaderMap, status: StatusCode) {
+    if status == StatusCode::NO_CONTENT || status.is_informational() {
+        headers.remove(CONTENT_LENGTH);
+    }
     let mut found = [false; 5];
     for name in headers.keys() {
         if let Some(found) = OF_ANSWERS.iter().position(|known| known == name).and_then(|at| found.get_mut(at)) {
@@ -199,6 +203,16 @@ mod tests {
             let wants = clean_request(&mut headers, Version::HTTP_11);
             assert_eq!(headers, map(&want), "{given:?}");
             assert_eq!(wants.as_ref().map(HeaderValue::as_bytes), upgrade.map(str::as_bytes), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_body_has_no_length_of_one() {
+        for (status, want) in [(101, false), (204, false), (200, true), (205, true), (304, true)] {
+            let mut headers = map(&[("content-length", "7"), ("connection", "close"), ("x-own", "1")]);
+            clean_response(&mut headers, StatusCode::from_u16(status).unwrap());
+            assert_eq!((headers.contains_key(CONTENT_LENGTH), headers.contains_key("x-own")), (want, true), "{status}");
+            assert!(!headers.contains_key(CONNECTION), "{status}");
         }
     }
 

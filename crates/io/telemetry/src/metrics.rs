@@ -57,6 +57,13 @@ pub struct Sample {
     pub value: Value,
 }
 
+/// Names and meanings of what agents and waypoints have in common.
+const POOL: (&str, &str) = ("weir_pool_connections", "HBONE connections kept to other nodes");
+const GENERATION: (&str, &str) = ("weir_config_generation", "How often the configuration was replaced");
+const LAST_GOOD: (&str, &str) =
+    ("weir_config_last_good_load_timestamp_seconds", "When a configuration was last accepted, in Unix seconds");
+const REJECTED: (&str, &str) = ("weir_config_rejected_loads", "Configurations that were not accepted");
+
 /// Everything this process counts. Fields are handles: clone them to where the counting is done.
 #[derive(Debug)]
 pub struct Metrics {
@@ -145,21 +152,18 @@ impl Metrics {
             ),
             open_inbound,
             open_outbound,
-            pool_connections: gauge(r, "weir_pool_connections", "HBONE connections kept to other nodes"),
-            config_generation: gauge(r, "weir_config_generation", "How often the configuration was replaced"),
-            config_last_good: gauge(
-                r,
-                "weir_config_last_good_load_timestamp_seconds",
-                "When a configuration was last accepted, in Unix seconds",
-            ),
-            config_rejected: counter(r, "weir_config_rejected_loads", "Configurations that were not accepted"),
+            pool_connections: gauge(r, POOL.0, POOL.1),
+            config_generation: gauge(r, GENERATION.0, GENERATION.1),
+            config_last_good: gauge(r, LAST_GOOD.0, LAST_GOOD.1),
+            config_rejected: counter(r, REJECTED.0, REJECTED.1),
             traffic,
             requests: Arc::default(),
             registry: Mutex::new(registry),
         }
     }
 
-    /// A registry of its own for a waypoint: Istio's metrics of requests, and of connections that are not HTTP.
+    /// A registry of its own for a waypoint: Istio's metrics of requests, and of connections that are not HTTP; its connections kept to
+    /// others, and its configuration.
     pub fn for_requests(component: &str, tag: &str) -> Self {
         let metrics = Self::of(component, tag);
         let requests = metrics.requests.clone();
@@ -171,6 +175,10 @@ impl Metrics {
         );
         let mut registry = metrics.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(metrics.requests.clone()));
+        registry.register(POOL.0, POOL.1, metrics.pool_connections.clone());
+        registry.register(GENERATION.0, GENERATION.1, metrics.config_generation.clone());
+        registry.register(LAST_GOOD.0, LAST_GOOD.1, metrics.config_last_good.clone());
+        registry.register(REJECTED.0, REJECTED.1, metrics.config_rejected.clone());
         drop(registry);
         metrics
     }

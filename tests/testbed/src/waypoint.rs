@@ -1,0 +1,103 @@
+//! A waypoint in a pod of its own, as a cluster has it: its Gateway, the service it is found by, and the program.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+use weir_netlink::NetNs;
+
+use crate::http::http_get;
+use crate::manifests::{PodSpec, ServiceSpec};
+use crate::mesh::{MetricSum, add_up};
+use crate::process::Process;
+use crate::topology::{Topology, labels};
+
+/// Patience with a waypoint that starts or stops.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a waypoint's pods are known by. Gateway API, `GatewayNameLabelKey`.
+const GATEWAY_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// A running waypoint. Dropping it kills it.
+#[derive(Debug)]
+pub struct Waypoint {
+    process: Process,
+    netns: NetNs,
+}
+
+impl Topology {
+    /// Adds a waypoint's Gateway, its service and its pod, all of this name in `default`. [`Waypoint::start`] runs it.
+    ///
+    /// # Errors
+    /// As [`Self::add_pod`].
+    pub fn add_waypoint(&mut self, name: &str, node: usize) -> anyhow::Result<()> {
+        self.add_pod(PodSpec::new(name, node).label(GATEWAY_LABEL, name))?;
+        let (selector, ports) = (labels([(GATEWAY_LABEL, name)]), vec![("mesh".to_owned(), 15008, 15008)]);
+        self.add_service(ServiceSpec { name: name.into(), namespace: "default".into(), selector, ports })?;
+        let gateway = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata:\n  name: {name}\n  namespace: default\nspec:\n  \
+             gatewayClassName: weir-waypoint\n  listeners:\n  - name: mesh\n    port: 15008\n    protocol: HBONE\n"
+        );
+        self.add_manifest(&format!("{name}-gateway.yaml"), &gateway)
+    }
+}
+
+impl Waypoint {
+    /// Starts `program` in the pod that [`Topology::add_waypoint`] made, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or does not become ready in a minute: with its log.
+    pub fn start(topology: &Topology, program: &Path, name: &str) -> anyhow::Result<Self> {
+        let pod = topology.pod(name);
+        let node = &topology.nodes()[pod.spec().node];
+        let mut command = Command::new(program);
+        command.arg("--gateway").arg(format!("default/{name}")).args(["--pod-name", name]);
+        command.args(["--node-name", node.name()]);
+        command.arg("--manifests").arg(topology.manifests_dir());
+        command.arg("--ca-dir").arg(topology.work_dir().join("ca"));
+        let mut process = topology.start_in_pod(name, command)?;
+        process.wait_ready(own(15021), "/healthz/ready", PATIENCE)?;
+        Ok(Self { process, netns: NetNs::open(pod.netns_path())? })
+    }
+
+    /// What it has written so far, requests included.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Adds up the series of metric `name` whose labels contain each of `labels`.
+    ///
+    /// # Errors
+    /// When it does not answer with its metrics.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<MetricSum> {
+        add_up(&self.metrics()?, name, labels)
+    }
+
+    /// All its metrics, as text.
+    ///
+    /// # Errors
+    /// When it does not answer with them.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        let answer = http_get(&self.netns, own(15020), "/metrics")?;
+        ensure!(answer.status == 200, "metrics of the waypoint: {answer:?}");
+        Ok(answer.body)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not in a minute, or stops with an error.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(PATIENCE)?;
+        ensure!(status.success(), "the waypoint ended with {status}\n{}", self.log());
+        Ok(())
+    }
+}
+
+fn own(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)
+}
