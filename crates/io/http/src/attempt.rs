@@ -253,6 +253,7 @@ impl<A: Around> Attempt<'_, A> {
             log.is_sent(Protocol::Http11);
         }
         match link.send(request, |cx| watch.poll(cx)).await? {
+            link::Sent::Answer(answer) if !headers::is_framed_once(answer.headers()) => Err(Failure::Protocol),
             link::Sent::Answer(answer) => Ok(Got::Link(answer, link)),
             link::Sent::Back => Err(Failure::NotSent),
             link::Sent::Broken(error) => {

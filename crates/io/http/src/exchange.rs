@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{HOST, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING},
     request::Parts,
-    uri::PathAndQuery,
+    uri::{PathAndQuery, Scheme},
 };
 use hyper::{
     body::{Body, Incoming},
@@ -51,8 +51,7 @@ pub(crate) async fn exchange<A: Around>(
     client: Client,
 ) -> Response<Answer<A>> {
     let (mut parts, body) = request.into_parts();
-    let is_framed_twice =
-        client == Client::Http1 && parts.headers.contains_key(TRANSFER_ENCODING) && talk.meter.is_framed_twice();
+    let objection = objection(&talk, &parts, client);
     let upgrade = headers::clean_request(&mut parts.headers, parts.version);
     let tunnel = tunnel(&mut parts, &talk);
     let (upgrade, tunnel) = tunnel.map_or((upgrade, None), |(protocol, tunnel)| (Some(protocol), Some(tunnel)));
@@ -67,8 +66,9 @@ pub(crate) async fn exchange<A: Around>(
     let noted = (protocol, parts.method.clone(), parts.uri.clone());
     let mut log = Log::new(Rc::clone(&talk), span, noted, named);
     log.is_grpc = grpc::is_grpc(&parts.headers);
-    if is_framed_twice {
-        return close(Reply::bad_request("http1.content_length_and_chunked_not_allowed").give(log));
+    if let Some(reply) = objection {
+        let response = reply.give(log);
+        return if client == Client::Http1 { close(response) } else { response };
     }
     let authority = match authority {
         Ok(authority) => authority,
@@ -125,6 +125,48 @@ fn tunnel<A: Around>(parts: &mut Parts, talk: &Talk<A>) -> Option<(HeaderValue, 
 }
 
 const KEY_LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Why a request is not even looked at: its head, as it came, has no one meaning, or none that is served here.
+fn objection<A: Around>(talk: &Talk<A>, parts: &Parts, client: Client) -> Option<Reply> {
+    if client == Client::Http1 && parts.headers.contains_key(TRANSFER_ENCODING) {
+        if talk.meter.is_framed_twice() {
+            return Some(Reply::bad_request("http1.content_length_and_chunked_not_allowed"));
+        }
+        // RFC 9112 §6.1: what is not understood is not implemented. Nor may it be taken off, for it would be sent on without its name.
+        if !headers::is_only_chunked(&parts.headers) {
+            return Some(Reply::new(501, "Not Implemented", Flags::NONE, "http1.invalid_transfer_encoding"));
+        }
+    }
+    if client == Client::Http1 && parts.uri.scheme().is_some_and(|of| *of != Scheme::HTTP && *of != Scheme::HTTPS) {
+        return Some(Reply::bad_request("http1.invalid_scheme"));
+    }
+    if is_misspelt(&parts.method) {
+        return Some(Reply::bad_request("invalid_method"));
+    }
+    let protocol = parts.extensions.get::<Protocol2>();
+    if parts.method == Method::CONNECT && protocol.is_none_or(|protocol| headers::is_http(protocol.as_str())) {
+        return Some(Reply::bad_request("connect_is_not_served"));
+    }
+    None
+}
+
+/// Whether a method is one that everybody knows, but for the case of its letters: no rule that names the one would be about the other, and some servers take it for the same.
+fn is_misspelt(method: &Method) -> bool {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PATCH,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    let text = method.as_str();
+    text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && KNOWN.iter().any(|known| known.as_str().eq_ignore_ascii_case(text))
+}
 
 /// What is to become of a request, or what stands in its way.
 fn plan<'t, A: Around>(

@@ -1,7 +1,7 @@
 //! Headers that are of a connection and not of its messages, and those that only a proxy may write.
 //!
 //! What Istio's users know of a sidecar holds: `x-forwarded-for` is left as it came, for a waypoint is no edge; `x-forwarded-proto` is said if nobody said it; what begins with
-//! `x-envoy-` is for proxies alone and does not get in; `server` and `via` are not touched.
+//! `x-envoy-` is for proxies alone and does not get in, nor does `x-forwarded-client-cert`, for whoever reads it believes it; `server` and `via` are not touched.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
@@ -11,6 +11,8 @@ use weir_route::HeaderList;
 
 /// `x-forwarded-proto`.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What a proxy says of a client's certificate. Envoy `forward_client_cert_details`: dropped where there was none.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// What a client names in `connection` is dropped; these say who it is and where it goes, and are not its to drop.
@@ -23,7 +25,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, version: Version) -> Option
     for name in headers.keys() {
         let text = name.as_str();
         match text.as_bytes().first() {
-            Some(b'x') if text.starts_with("x-envoy-") => drop.push(name.clone()),
+            Some(b'x') if text.starts_with("x-envoy-") || *name == CLIENT_CERT => drop.push(name.clone()),
             Some(b'x') => has_proto |= *name == FORWARDED_PROTO,
             Some(b'c' | b'k' | b'p' | b'u' | b't' | b'e') if is_of_connection(name) => drop.push(name.clone()),
             Some(_) | None => {}
@@ -44,7 +46,30 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, version: Version) -> Option
     if has_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    upgrade.filter(|_| version == Version::HTTP_11)
+    upgrade.filter(|to| version == Version::HTTP_11 && !to.to_str().is_ok_and(|to| to.split(',').any(is_http)))
+}
+
+/// Whether a protocol to change to is HTTP, or TLS with it inside: requests in such a tunnel would be routed and authorized by nobody. To offer it is no
+/// obligation to take it (RFC 9110 §7.8); `h2c` is gone since RFC 9113 §3.1.
+pub(crate) fn is_http(protocol: &str) -> bool {
+    let name = protocol.trim().split('/').next().unwrap_or_default();
+    ["h2c", "h2", "http", "https", "tls"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Whether a body comes in chunks and is in no other way encoded for the transfer. RFC 9112 §6.1.
+pub(crate) fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = values.next().is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    is_chunked && values.next().is_none()
+}
+
+/// Whether the length of an answer over HTTP/1.1 can be read in one way only. RFC 9112 §6.3: both at once is an attempt at something. RFC 9110 §8.6: a length is
+/// digits; a list of them would reach the client as it came.
+pub(crate) fn is_framed_once(headers: &HeaderMap) -> bool {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return is_only_chunked(headers) && !headers.contains_key(CONTENT_LENGTH);
+    }
+    headers.get_all(CONTENT_LENGTH).iter().all(|value| value.as_bytes().iter().all(u8::is_ascii_digit))
 }
 
 /// What is of a connection in an answer.
@@ -194,6 +219,21 @@ mod tests {
                 None,
             ),
             (
+                vec![("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("x-forwarded-proto", "http")],
+                vec![("x-forwarded-proto", "http")],
+                None,
+            ),
+            (
+                vec![("connection", "upgrade"), ("upgrade", "websocket, TLS/1.2"), ("x-forwarded-proto", "http")],
+                vec![("x-forwarded-proto", "http")],
+                None,
+            ),
+            (
+                vec![("x-forwarded-client-cert", "By=spiffe://a"), ("x-forwarded-proto", "http")],
+                vec![("x-forwarded-proto", "http")],
+                None,
+            ),
+            (
                 vec![("connection", "Upgrade"), ("upgrade", "websocket"), ("x-forwarded-proto", "http")],
                 vec![("x-forwarded-proto", "http")],
                 Some("websocket"),
@@ -213,6 +253,26 @@ mod tests {
             clean_response(&mut headers, StatusCode::from_u16(status).unwrap());
             assert_eq!((headers.contains_key(CONTENT_LENGTH), headers.contains_key("x-own")), (want, true), "{status}");
             assert!(!headers.contains_key(CONNECTION), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_framed_in_one_way() {
+        for (lines, chunked, once) in [
+            (vec![], false, true),
+            (vec![("content-length", "2")], false, true),
+            (vec![("content-length", "2, 2")], false, false),
+            (vec![("transfer-encoding", "Chunked")], true, true),
+            (vec![("transfer-encoding", "chunked"), ("content-length", "2")], true, false),
+            (vec![("transfer-encoding", "gzip, chunked")], false, false),
+            (vec![("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false, false),
+            (vec![("transfer-encoding", "cow")], false, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!((is_only_chunked(&headers), is_framed_once(&headers)), (chunked, once), "{lines:?}");
         }
     }
 

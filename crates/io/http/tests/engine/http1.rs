@@ -71,6 +71,24 @@ fn unchunked(body: &str) -> String {
 }
 
 #[test]
+fn an_answer_framed_in_two_ways_is_none() {
+    run(async {
+        for act in [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 9\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: cow\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok",
+        ] {
+            let backend = backend(move |_, _| Act::Last(act)).await;
+            let mesh = Mesh::http(&[backend.address]).await;
+            let answer = mesh.get("/").await;
+            assert_eq!(status(&answer), 502, "{act}: {answer}");
+            assert_eq!(mesh.seen(1).await[0].flags, "UPE", "{act}");
+        }
+    });
+}
+
+#[test]
 fn every_way_to_frame_a_request_is_sent_on() {
     run(async {
         let backend = backend(|_, _| Act::Answer(OK)).await;
@@ -156,7 +174,18 @@ fn what_has_no_one_meaning_is_refused() {
             ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3, 4\r\n\r\nabcd", 400),
             ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\nabc", 400),
             ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+            (
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: cow\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+                501,
+            ),
+            ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 501),
             ("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+            ("get / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+            ("Delete / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+            ("CONNECT /a HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+            ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 400),
+            ("GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n folded\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nhost : a\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nhost: a\r\nx: y\0z\r\n\r\n", 400),
