@@ -60,7 +60,7 @@ impl<K: Keys> Scene for Known<'_, K> {
     /// Its own alone.
     fn serving(&self, namespace: &Namespace, gateway: &str) -> Option<Served> {
         let is_own = *namespace == self.gateway.namespace && gateway == self.gateway.name.as_str();
-        is_own.then(|| Served { serving: self.state.serving.clone(), notes: self.state.notes.clone() })
+        is_own.then(|| Served { serving: self.state.serving.clone(), notes: self.state.notes.to_vec() })
     }
 
     fn labels(&self, workload: &WorkloadUid) -> Option<Vec<(&str, &str)>> {
