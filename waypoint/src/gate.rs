@@ -13,12 +13,12 @@ use weir_authz::{
     Destination, Peer, Ruling,
     http::{HttpFacts, HttpGround, Token},
 };
-use weir_http::{Admission, Arrival, Edit, Flag, Flags, Refusal, Target};
+use weir_http::{Admission, Arrival, Edits, Flag, Flags, QueryEdit, Refusal, Target};
 use weir_jwks::Handle;
 use weir_model::{Port, canonical_ip};
 use weir_request::Request;
 use weir_serving::Guard;
-use weir_token::{Changes, Checked, Proven, Rejected, Verified};
+use weir_token::{Changes, Checked, Proven, QueryChange, Rejected, Verified};
 
 use crate::shadow::Shadows;
 
@@ -40,14 +40,14 @@ impl Gate {
     /// Whether the request may go on.
     pub(crate) fn ask(&self, guard: &Guard, arrival: &Arrival, request: &Request<'_>) -> Admission {
         let mut verified = None;
-        let mut edits = Vec::new();
+        let mut edits = Edits::default();
         if !guard.tokens.is_empty() {
             let checked =
                 guard.tokens.check_with(request, &self.keys, SystemTime::now(), &mut self.proven.borrow_mut());
             match checked {
                 Ok(Checked { verified: who, changes }) => {
                     verified = who;
-                    edits = made(&changes);
+                    edits = made(changes);
                 }
                 Err(rejected) => {
                     if let Some(source) = rejected.wants.clone() {
@@ -146,15 +146,21 @@ fn remote(arrival: &Arrival, request: &Request<'_>) -> IpAddr {
     text.and_then(|text| text.parse().ok()).map_or(peer, canonical_ip)
 }
 
-/// What a token changes of the headers, as the engine makes it: first what goes, then what comes.
-fn made(changes: &Changes) -> Vec<Edit> {
+/// What a token changes of the head, as the engine makes it: first what goes, then what comes.
+fn made(changes: Changes) -> Edits {
     let name = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
     let gone = changes.remove.iter().filter_map(|one| Some((name(one.as_str())?, None)));
     let come = changes
         .set
         .iter()
         .filter_map(|(one, value)| Some((name(one.as_str())?, Some(HeaderValue::from_bytes(value).ok()?))));
-    gone.chain(come).collect()
+    let headers = gone.chain(come).collect();
+    let query = match changes.query {
+        QueryChange::None => QueryEdit::None,
+        QueryChange::To(query) => QueryEdit::To(query),
+        QueryChange::Gone => QueryEdit::Gone,
+    };
+    Edits { headers, query }
 }
 
 fn unauthenticated(rejected: &Rejected, request: &Request<'_>) -> Refusal {

@@ -8,7 +8,9 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 use weir_balance::{Client, Place, Weight};
-use weir_http::{Admission, Around, Arrival, ConnectError, Endpoint, Engine, Record, Settings, Snapshot, Target};
+use weir_http::{
+    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Record, Settings, Snapshot, Target,
+};
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
 use weir_serving::{Host, Serving, Subset};
@@ -59,7 +61,7 @@ impl Around for Plain {
     }
 
     fn admit(&self, _: &Arrival, _: Option<&Host>, _: &Request<'_>) -> Admission {
-        Admission::Pass(Vec::new())
+        Admission::Pass(Edits::default())
     }
 
     fn admit_connection(&self, _: &Arrival, _: Option<&Host>) -> Result<(), Box<str>> {

@@ -123,11 +123,39 @@ pub struct Endpoint {
 /// One change of a request's headers: a value instead of all it had, or none.
 pub type Edit = (HeaderName, Option<HeaderValue>);
 
+/// What is changed of a request's head before anything else reads it.
+#[derive(Debug, Default)]
+pub struct Edits {
+    /// Its headers.
+    pub headers: Vec<Edit>,
+    /// Its query.
+    pub query: QueryEdit,
+}
+
+/// What becomes of a query.
+#[derive(Debug, Default)]
+pub enum QueryEdit {
+    /// It stays as it came.
+    #[default]
+    None,
+    /// It becomes this.
+    To(String),
+    /// Nothing is left of it.
+    Gone,
+}
+
+impl Edits {
+    /// Whether nothing is changed.
+    pub fn are_none(&self) -> bool {
+        self.headers.is_empty() && matches!(self.query, QueryEdit::None)
+    }
+}
+
 /// Whether a request may go on.
 #[derive(Debug)]
 pub enum Admission {
-    /// It may, with these changes of its headers: claims of its token, say.
-    Pass(Vec<Edit>),
+    /// It may, with these changes: claims of its token in headers, say.
+    Pass(Edits),
     /// It is answered with this.
     Answer(Box<Refusal>),
 }

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
+    HeaderValue, Method, Request, Response, Uri, Version,
     header::{HOST, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING},
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -22,7 +22,7 @@ use weir_serving::Host;
 
 use crate::{
     answer::Answer,
-    around::{Admission, Around, Edit, Refusal, Snapshot, Target},
+    around::{Admission, Around, Edits, QueryEdit, Refusal, Snapshot, Target},
     attempt::Head,
     cluster::{Client, Cluster, KeyOf},
     forward::forward,
@@ -40,8 +40,8 @@ use crate::{
 enum Stop {
     Reply(Reply),
     Refuse(Refusal),
-    /// Its headers are to be changed before it is routed.
-    Change(Vec<Edit>),
+    /// Its head is to be changed before it is routed.
+    Change(Edits),
 }
 
 /// Answers a request.
@@ -85,7 +85,9 @@ pub(crate) async fn exchange<A: Around>(
             Err(Stop::Reply(reply)) => return reply.give(log),
             Err(Stop::Refuse(refusal)) => return reply::refuse(refusal, log),
             Err(Stop::Change(edits)) => {
-                change(&mut parts.headers, edits);
+                if let Err(why) = change(&mut parts, edits) {
+                    return Reply::bad_request(why).give(log);
+                }
                 log.is_admitted = true;
             }
         }
@@ -190,7 +192,7 @@ fn plan<'t, A: Around>(
     let request = Asked::read(read, talk.engine.settings.normalization).map_err(bad)?;
     if !log.is_admitted {
         match talk.engine.around.admit(&talk.arrival, host.map(|host| &**host), &request) {
-            Admission::Pass(edits) if edits.is_empty() => {}
+            Admission::Pass(edits) if edits.are_none() => {}
             Admission::Pass(edits) => return Err(Stop::Change(edits)),
             Admission::Answer(refusal) => return Err(Stop::Refuse(*refusal)),
         }
@@ -294,13 +296,21 @@ fn only_path(uri: Uri, changed: Option<PathAndQuery>) -> Uri {
     }
 }
 
-fn change(headers: &mut HeaderMap, edits: Vec<Edit>) {
-    for (name, value) in edits {
+fn change(parts: &mut Parts, edits: Edits) -> Result<(), &'static str> {
+    for (name, value) in edits.headers {
         match value {
-            Some(value) => drop(headers.insert(name, value)),
-            None => drop(headers.remove(name)),
+            Some(value) => drop(parts.headers.insert(name, value)),
+            None => drop(parts.headers.remove(name)),
         }
     }
+    let target = match edits.query {
+        QueryEdit::None => return Ok(()),
+        QueryEdit::To(query) => format!("{}?{query}", parts.uri.path()),
+        QueryEdit::Gone => parts.uri.path().to_owned(),
+    };
+    // The authority was read before, and goes on by itself.
+    parts.uri = target.parse().map_err(|_| "a query that is none without its token")?;
+    Ok(())
 }
 
 /// An answer after which the connection ends.

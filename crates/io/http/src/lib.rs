@@ -30,7 +30,9 @@ mod sniff;
 mod upload;
 mod wire;
 
-pub use around::{Admission, Around, Arrival, ConnectError, Edit, Endpoint, Refusal, Snapshot, Target};
+pub use around::{
+    Admission, Around, Arrival, ConnectError, Edit, Edits, Endpoint, QueryEdit, Refusal, Snapshot, Target,
+};
 pub use engine::Engine;
 pub use record::{Call, Flag, Flags, Protocol, Record, Times};
 pub use settings::{Breakers, Settings};

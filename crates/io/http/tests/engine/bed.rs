@@ -20,7 +20,7 @@ use tokio::{
 };
 use weir_balance::{Client, Place, Weight};
 use weir_http::{
-    Admission, Around, Arrival, ConnectError, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
 };
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
@@ -52,6 +52,8 @@ pub(crate) struct Bed {
     pub(crate) seen: RefCell<Vec<Seen>>,
     pub(crate) connects: Cell<u32>,
     pub(crate) refuse: Cell<Option<u16>>,
+    /// What is changed of the next request.
+    pub(crate) edits: RefCell<Edits>,
 }
 
 impl Around for Bed {
@@ -86,7 +88,7 @@ impl Around for Bed {
 
     fn admit(&self, _: &Arrival, _: Option<&Host>, _: &Request<'_>) -> Admission {
         match self.refuse.get() {
-            None => Admission::Pass(Vec::new()),
+            None => Admission::Pass(self.edits.take()),
             Some(status) => Admission::Answer(Box::new(weir_http::Refusal {
                 status,
                 body: "RBAC: access denied".into(),
@@ -163,6 +165,7 @@ impl Mesh {
             seen: RefCell::default(),
             connects: Cell::new(0),
             refuse: Cell::new(None),
+            edits: RefCell::default(),
         });
         let engine = Engine::new(settings, Rc::clone(&bed));
         let listener = TcpListener::bind((family, 0)).await.unwrap();

@@ -310,3 +310,30 @@ fn a_pod_is_reached_by_its_address() {
         }
     });
 }
+
+#[test]
+fn what_admission_changes_is_what_is_routed_and_sent() {
+    use weir_http::{Edits, QueryEdit};
+    run(async {
+        let backend = backend(|_, _| Act::Answer(OK)).await;
+        let mesh = Mesh::new(FAMILIES[0], AppProtocol::Http11, settings()).await;
+        mesh.endpoints(SHOP, &[backend.address], AppProtocol::Http11);
+        let headers = || {
+            let name = http::HeaderName::from_static;
+            vec![(name("x-claim"), Some(http::HeaderValue::from_static("me"))), (name("authorization"), None)]
+        };
+        for (query, want) in [
+            (QueryEdit::None, "GET /a?access_token=t&b=1 "),
+            (QueryEdit::To("b=1".to_owned()), "GET /a?b=1 "),
+            (QueryEdit::Gone, "GET /a "),
+        ] {
+            *mesh.bed.edits.borrow_mut() = Edits { headers: headers(), query };
+            let request = b"GET /a?access_token=t&b=1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer t\r\n\
+                            x-claim: forged\r\nconnection: close\r\n\r\n";
+            assert_eq!(status(&mesh.raw(request).await), 200);
+            let seen = backend.last();
+            assert!(seen.starts_with(want), "{seen}");
+            assert!(seen.contains("x-claim: me") && !seen.contains("forged") && !seen.contains("Bearer"), "{seen}");
+        }
+    });
+}
