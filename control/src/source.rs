@@ -228,7 +228,8 @@ impl Mesh {
         self.store.apply(&delta);
         let shaped = documents.flush(&self.store);
         self.statuses.take(compiler);
-        if shaped || !delta.services.is_empty() {
+        // Where nothing shapes requests, there is nothing to be said of it.
+        if shaped || !(delta.services.is_empty() || compiler.configs().is_empty()) {
             self.shapes.put(compiler);
         }
         self.state.generation.fetch_add(1, Relaxed);

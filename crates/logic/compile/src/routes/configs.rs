@@ -49,6 +49,11 @@ impl Configs {
         self.legal.values().filter(move |object| object.kind == kind)
     }
 
+    /// Whether there are none, legal or not.
+    pub fn is_empty(&self) -> bool {
+        self.legal.is_empty() && self.illegal.is_empty()
+    }
+
     /// All that are in force.
     pub fn all(&self) -> impl Iterator<Item = (&ObjectKey, &ConfigObject)> {
         self.legal.iter().map(|(key, object)| (key, &**object))
