@@ -134,3 +134,27 @@ fn no_request_fails_while_the_configuration_changes_a_hundred_times_a_second() {
     assert!(generation() > before + u64::from(SETTLED), "{before} to {}: the folder was not followed", generation());
     scene.stop();
 }
+
+#[test]
+fn no_request_fails_while_endpoints_come_and_go() {
+    let mut scene = Scene::new(&[]);
+    let at = scene.at(QUICK)[1];
+    let mut command = bed_command(&["request", "--connections", "4", "--seconds", "8", "--rate", "200"]).unwrap();
+    command.args(["--to", &at.to_string()]);
+    let mut load = scene.bed.topology.start_in_pod("client", command).unwrap();
+    for round in 0..6 {
+        let (pod, other) = if round % 2 == 0 { ("web-1", "web-2") } else { ("web-2", "web-1") };
+        scene.bed.topology.change_pod(pod, |spec| spec.ready = false).unwrap();
+        eventually("nothing more goes to a pod that is not ready", || {
+            Ok(scene.tally(scene.at(QUICK)[0], "/", 20).keys().eq([other]))
+        })
+        .unwrap();
+        assert!(load.is_running().unwrap(), "it ended in round {round}: {}", load.log());
+        scene.bed.topology.change_pod(pod, |spec| spec.ready = true).unwrap();
+        eventually("it is asked again", || Ok(scene.tally(scene.at(QUICK)[0], "/", 20).len() == 2)).unwrap();
+    }
+    assert!(load.wait(Duration::from_secs(30)).unwrap().success(), "{}", load.log());
+    let report: Value = serde_json::from_str(load.log().trim()).unwrap();
+    assert!(report["failed"] == 0 && report["ok"].as_u64() > Some(500), "{report}\n{}", scene.logs());
+    scene.stop();
+}
