@@ -1,8 +1,10 @@
 //! Reverse proxies side by side: nginx, haproxy, Envoy and our waypoint in the clear, the same backend behind each, the same cores, the same load, in turns.
 //!
-//! Load and backend have one core, the proxy the other, where there are two; each proxy has one worker. Every figure is the median of the rounds.
+//! Load and backend have one core, the proxy the other, where there are two; each proxy has one worker. Every figure is the median of the rounds. Then what hops of
+//! the mesh add.
 
 mod configs;
+mod hops;
 mod report;
 
 use std::net::SocketAddr;
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-pub use self::report::{ProxyFigures, ProxyReport};
+pub use self::hops::Hops;
+pub use self::report::{Busy, ProxyFigures, ProxyReport, Reached};
 use crate::Say;
 use crate::manifests::PodSpec;
 use crate::process::{Process, run_to_end};
@@ -38,6 +41,8 @@ pub struct Proxies {
     pub envoy: PathBuf,
     /// The waypoint's.
     pub waypoint: PathBuf,
+    /// The agent's.
+    pub agent: PathBuf,
 }
 
 /// A proxy.
@@ -92,7 +97,6 @@ pub(crate) struct Turn {
     pub(crate) h1_cpu_us: f64,
     pub(crate) h2_rps: f64,
     pub(crate) h2_cpu_us: f64,
-    pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) loaded_mib: f64,
 }
@@ -113,6 +117,13 @@ impl Proxies {
             let found = Command::new("which").arg(program).output().is_ok_and(|output| output.status.success());
             ensure!(found, "{program} is missing: install {package}");
         }
+        let (direct, found) = self.compare(bed, say)?;
+        let hops = hops::measure(self, bed, say)?;
+        Ok(ProxyReport::new(self, direct, found, hops))
+    }
+
+    /// The proxies in turns; and requests per second without any.
+    fn compare(&self, bed: &Path, say: Say<'_>) -> anyhow::Result<(f64, Vec<Found>)> {
         let mut topology = Topology::new(TopologySpec { nodes: 1, ..TopologySpec::default() })?;
         topology.add_pod(PodSpec::new(POD, 0).unenrolled())?;
         let ip = topology.pod(POD).v4().context("it is dual-stack")?;
@@ -137,21 +148,25 @@ impl Proxies {
         }
         let lane = Lane { topology: &topology, bed, time: self.time, rate: self.rate };
         say("direct")?;
-        let direct = lane.wrk(at(BACKEND_PORT))?;
+        let (direct, _) = lane.wrk(at(BACKEND_PORT))?;
         let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); running.len()];
         for number in 1..=self.rounds {
             for (one, turns) in running.iter().zip(&mut turns) {
                 say(&format!("round {number} of {}: {}", self.rounds, one.party.name()))?;
-                turns.push(lane.turn(one, one.party.ports().map(at))?);
+                let turn = lane.turn(one, one.party.ports().map(at));
+                turns.push(turn.with_context(|| format!("{}\n{}", one.party.name(), one.process.log()))?);
             }
         }
         for one in &mut running {
             ensure!(one.process.is_running()?, "{} ended\n{}", one.party.name(), one.process.log());
         }
         let found = running.iter().zip(turns).map(|(one, turns)| (one.party, one.idle_bytes, turns));
-        Ok(ProxyReport::new(self, direct, found))
+        Ok((direct, found.collect()))
     }
 }
+
+/// What was found of a proxy: its memory before any load, in bytes, and the rounds.
+type Found = (Party, u64, Vec<Turn>);
 
 /// The way to the proxies.
 struct Lane<'t> {
@@ -175,7 +190,6 @@ impl Lane<'_> {
             h1_cpu_us: per(middle.saturating_sub(before), count),
             h2_rps,
             h2_cpu_us: per(after.saturating_sub(middle), h2_count),
-            p50_ms: at_rate.latency.p50_ms,
             p99_ms: at_rate.latency.p99_ms,
             loaded_mib: mib(resident(one.worker)?),
         })
