@@ -136,7 +136,7 @@ fn figures(idle: u64, turns: &[Turn]) -> ProxyFigures {
         h1_cpu_us: of(|turn| turn.h1_cpu_us),
         h2_rps: of(|turn| turn.h2_rps),
         h2_cpu_us: of(|turn| turn.h2_cpu_us),
-        p99_ms_4k: of(|turn| turn.p99_ms),
+        p99_ms_4k: of(|turn| turn.p99_ms.unwrap_or_default()),
         rss_idle_mib: mib(idle),
         rss_loaded_mib: of(|turn| turn.loaded_mib),
     }
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     fn turn(rps: f64, cpu: f64) -> Turn {
-        Turn { h1_rps: rps, h1_cpu_us: cpu, h2_rps: rps, h2_cpu_us: cpu, p99_ms: 1.0, loaded_mib: 20.0 }
+        Turn { h1_rps: rps, h1_cpu_us: cpu, h2_rps: rps, h2_cpu_us: cpu, p99_ms: Some(1.0), loaded_mib: 20.0 }
     }
 
     fn report(busy_cpu: f64, added_ratio: f64) -> ProxyReport {
