@@ -105,6 +105,22 @@ impl Waypoint {
         self.process.log()
     }
 
+    /// Processor time it has used so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        self.process.cpu_time()
+    }
+
+    /// Its resident memory, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.process.resident_bytes()
+    }
+
     /// Adds up the series of metric `name` whose labels contain each of `labels`.
     ///
     /// # Errors

@@ -34,5 +34,6 @@ pub use around::{
     Admission, Around, Arrival, ConnectError, Edit, Edits, Endpoint, Later, QueryEdit, Refusal, Snapshot, Target,
 };
 pub use engine::Engine;
+pub use link::{Malformed, Part, Reader};
 pub use record::{Call, Flag, Flags, Protocol, Record, Times};
 pub use settings::{Breakers, Settings};
