@@ -50,13 +50,21 @@ impl Waypoint {
     /// # Errors
     /// When it ends or does not become ready in a minute: with its log.
     pub fn start(topology: &Topology, program: &Path, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(topology, program, name, &[])
+    }
+
+    /// The same, with these flags besides.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(topology: &Topology, program: &Path, name: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let pod = topology.pod(name);
         let node = &topology.nodes()[pod.spec().node];
         let mut command = Command::new(program);
         command.arg("--gateway").arg(format!("default/{name}")).args(["--pod-name", name]);
         command.args(["--node-name", node.name()]);
         command.arg("--manifests").arg(topology.manifests_dir());
-        command.arg("--ca-dir").arg(topology.work_dir().join("ca"));
+        command.arg("--ca-dir").arg(topology.work_dir().join("ca")).args(flags);
         let mut process = topology.start_in_pod(name, command)?;
         process.wait_ready(own(15021), "/healthz/ready", PATIENCE)?;
         Ok(Self { process, netns: NetNs::open(pod.netns_path())? })

@@ -31,7 +31,7 @@ mod upload;
 mod wire;
 
 pub use around::{
-    Admission, Around, Arrival, ConnectError, Edit, Edits, Endpoint, QueryEdit, Refusal, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edit, Edits, Endpoint, QueryEdit, Refusal, Snapshot, Speaks, Target,
 };
 pub use engine::Engine;
 pub use record::{Call, Flag, Flags, Protocol, Record, Times};

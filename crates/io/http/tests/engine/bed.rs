@@ -20,7 +20,8 @@ use tokio::{
 };
 use weir_balance::{Client, Place, Weight};
 use weir_http::{
-    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Speaks,
+    Target,
 };
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
@@ -51,6 +52,7 @@ pub(crate) struct Bed {
     endpoints: RefCell<HashMap<Hostname, Vec<Endpoint>>>,
     pub(crate) seen: RefCell<Vec<Seen>>,
     pub(crate) connects: Cell<u32>,
+    pub(crate) dialed: RefCell<Vec<(Option<Hostname>, Speaks)>>,
     pub(crate) refuse: Cell<Option<u16>>,
     /// What is changed of the next request.
     pub(crate) edits: RefCell<Edits>,
@@ -79,7 +81,8 @@ impl Around for Bed {
         }
     }
 
-    async fn connect(&self, to: &Endpoint, _: &Arrival, _: Duration) -> Result<TcpStream, ConnectError> {
+    async fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> Result<TcpStream, ConnectError> {
+        self.dialed.borrow_mut().push((dial.host.cloned(), dial.speaks));
         self.connects.set(self.connects.get() + 1);
         let stream = TcpStream::connect(to.address).await?;
         stream.set_nodelay(true)?;
@@ -164,6 +167,7 @@ impl Mesh {
             endpoints: RefCell::default(),
             seen: RefCell::default(),
             connects: Cell::new(0),
+            dialed: RefCell::default(),
             refuse: Cell::new(None),
             edits: RefCell::default(),
         });
