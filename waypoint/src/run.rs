@@ -69,8 +69,9 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let shared =
-            Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys(&arguments)?);
+        let (keys, names) = (keys(&arguments)?, names(&arguments));
+        let shared = Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys, names);
+        tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
@@ -305,6 +306,21 @@ fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     let (fetcher, handle) = weir_jwks::Fetcher::new(config).context("--jwks-ca")?;
     tokio::spawn(fetcher.run());
     Ok(handle)
+}
+
+/// Begins to resolve names of endpoints. Where no server of DNS is known nothing has an address, and everything else is served.
+fn names(arguments: &Arguments) -> weir_resolver::Names {
+    let (follower, names) = weir_resolver::Follower::new();
+    let servers = match arguments.dns_server.as_slice() {
+        [] => weir_resolver::Servers::System,
+        servers => weir_resolver::Servers::These(servers.to_vec()),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = follower.run(servers).await {
+            tracing::error!(error = %weir_identity::causes(&error), "names of endpoints are not resolved");
+        }
+    });
+    names
 }
 
 /// Gets the first certificate, asked for again until it is late, and has it renewed.
