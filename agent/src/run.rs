@@ -55,6 +55,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn run(agent: AgentArguments, bpf_dir: std::path::PathBuf) -> anyhow::Result<()> {
     let logging = weir_telemetry::init(agent.log_format, &agent.log_level).context("--log-level")?;
     raise_descriptor_limit();
+    settings_in(&agent.proc);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     runtime.block_on(Agent::start_and_run(agent, bpf_dir, logging))
 }
@@ -89,7 +90,7 @@ impl Agent {
         };
         let readiness = Readiness::default();
         let Origin { source, world, issuer, control, demands, dial } = Origin::open(&arguments, settings, &readiness)?;
-        let routed = Routed::new(&bpf_dir);
+        let routed = Routed::new(&bpf_dir, &arguments.proc);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
             cgroup_root: arguments.cgroup_root.clone(),
@@ -445,6 +446,14 @@ fn serve_enrolment(
         tokio::spawn(client.run(ended()));
     }
     Ok(())
+}
+
+/// Has the settings of namespaces written below this `/proc`: in a container its own cannot be written.
+pub(crate) fn settings_in(proc: &std::path::Path) {
+    let settings = proc.join("sys");
+    if settings.is_dir() {
+        weir_netlink::sysctls_in(&settings);
+    }
 }
 
 /// Two descriptors a connection: the soft limit of most systems is far too low.

@@ -7,6 +7,7 @@ mod annotate;
 mod ca;
 mod cli;
 mod debug;
+mod deployer;
 mod documents;
 mod measure;
 mod pods;

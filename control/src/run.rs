@@ -21,7 +21,7 @@ use crate::{
     annotate::{Reported, annotate},
     ca::{self, Ca, Storage},
     cli::Arguments,
-    debug, measure,
+    debug, deployer, measure,
     profile::Profiler,
     routes::{self, Shapes},
     source::{self, Mesh, Origin},
@@ -103,6 +103,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     });
     if let (Some(client), Some(election)) = (&cluster, &election) {
         write_back(client, election.leadership(), reported, now.bundle, &mesh, &stop, &mut tasks);
+        deploy(&arguments, client, election.leadership(), &mesh, &stop, &mut tasks);
     }
     let origin = origin(&arguments, cluster.as_ref())?;
     tasks.spawn(source::follow(
@@ -148,6 +149,27 @@ fn write_back(
     let (publishing, namespaces, ending) = (client.clone(), mesh.namespaces.subscribe(), stopped(stop));
     tasks.spawn(async move {
         ca::publish(publishing, leadership, bundle, namespaces, ending).await;
+        Ok(())
+    });
+}
+
+/// Waypoints, by who leads.
+fn deploy(
+    arguments: &Arguments,
+    client: &Client,
+    leadership: Leadership,
+    mesh: &Mesh,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let Some(settings) = arguments.deploying() else {
+        tracing::info!("waypoints are not deployed: no --waypoint-image");
+        return;
+    };
+    let (client, waypoints, statuses) = (client.clone(), mesh.waypoints.clone(), mesh.statuses.clone());
+    let ending = stopped(stop);
+    tasks.spawn(async move {
+        deployer::deploy(client, leadership, waypoints, statuses, settings, ending).await;
         Ok(())
     });
 }
