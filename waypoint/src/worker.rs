@@ -25,7 +25,7 @@ use weir_identity::Identities;
 use weir_jwks::Handle as Keys;
 use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
-use weir_telemetry::Metrics;
+use weir_telemetry::{CertificateSpan, Certificates, Metrics};
 
 use crate::{
     around::Around,
@@ -96,6 +96,10 @@ impl Shared {
         let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
+        if let Some((identities, _)) = &identities {
+            let identities = identities.clone();
+            metrics.certificates(move || held(&identities));
+        }
         Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, engine, shadows, keys }
     }
 
@@ -132,6 +136,15 @@ impl Shared {
         })
         .collect()
     }
+}
+
+fn held(identities: &Identities) -> Certificates {
+    let span = |one: weir_identity::CertificateReport| {
+        let (from, until) = (one.not_before?, one.not_after?);
+        Some(CertificateSpan { identity: one.identity.to_string(), from, until })
+    };
+    let held = identities.snapshot().into_iter().filter_map(span).collect();
+    Certificates { issued: identities.issued(), failed: identities.failed(), held }
 }
 
 /// An order to a worker.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod dash;
 mod demo;
 mod ebpf;
 mod finding;
@@ -38,6 +39,9 @@ enum Task {
     Lint,
     /// Give every parser of foreign bytes what libFuzzer thinks of.
     Fuzz(fuzz::Fuzz),
+    /// Write the dashboards and alerts, or draw them.
+    #[command(subcommand)]
+    Dash(dash::Dash),
     /// Build the kernel programs, and write their object with the hash of its sources.
     Ebpf(ebpf::Ebpf),
 }
@@ -57,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Test(test) => test.run()?,
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,
+        Task::Dash(dash) => dash.run()?,
         Task::Ebpf(task) => ebpf::run(&task)?,
         Task::Lint => return lint::run(),
     }
