@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,22 +20,17 @@ const SHOWN: [(&str, &str); 2] = [
     ("service: incoming requests by source and", "service-incoming-requests-by-source-and-response-code.svg"),
     ("agent: refused connections", "agent-refused-connections.svg"),
 ];
-/// How long a mesh is watched for the pictures in docs, and the part of it in which a policy refuses somebody.
+/// How long a mesh is watched for the pictures in docs.
 const WATCHED: Duration = Duration::from_secs(240);
-const REFUSING: std::ops::Range<u64> = 100..170;
+/// The seconds of it in which not all is well.
+const BAD: Range<u64> = 80..130;
 /// The largest picture that docs take, in bytes.
 const LARGEST: usize = 100_000;
 
 pub(crate) fn are_drawn(scene: &Scene) {
     let wanted = env::var_os("WEIR_PICTURES").map(|dir| deploy().parent().unwrap().join(dir));
     if wanted.is_some() {
-        let start = Instant::now();
-        while start.elapsed() < WATCHED {
-            scene.traffic().unwrap();
-            if REFUSING.contains(&start.elapsed().as_secs()) {
-                scene.refused().unwrap();
-            }
-        }
+        busy(scene).unwrap_or_else(|error| panic!("{error:#}\n{}", scene.logs()));
     }
     let dir = wanted.unwrap_or_else(|| scene.topology.work_dir().join("pictures"));
     for (panel, file) in SHOWN {
@@ -50,6 +46,29 @@ pub(crate) fn are_drawn(scene: &Scene) {
         let lines: Vec<&str> = text.split("<polyline points=\"").skip(1).collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(',')), "no line in {file}: {text}");
     }
+}
+
+/// Two clients that ask for more and less, some of it in vain; and a while in which a service fails and a policy refuses.
+fn busy(scene: &Scene) -> anyhow::Result<()> {
+    let start = Instant::now();
+    for round in 0u64.. {
+        let second = start.elapsed().as_secs();
+        if second > WATCHED.as_secs() {
+            break;
+        }
+        scene.request("client", "/", 200)?;
+        if round % 3 == second / 60 % 3 {
+            scene.request("web", "/", 200)?;
+        }
+        if round % 20 == 0 {
+            scene.request("client", "/missing", 404)?;
+        }
+        if BAD.contains(&second) && round % 4 == 0 {
+            scene.request("web", "/broken", 503)?;
+            scene.refused()?;
+        }
+    }
+    Ok(())
 }
 
 fn draw(scene: &Scene, dir: &Path, panel: &str) -> anyhow::Result<()> {

@@ -149,11 +149,8 @@ impl Scene {
     /// A bit of everything: requests that are answered with each class of status, connections that are none, some in the clear.
     pub(crate) fn traffic(&self) -> anyhow::Result<()> {
         for from in ["client", "web"] {
-            for at in self.at("web", 80) {
-                for (path, want) in [("/", 200), ("/missing", 404), ("/broken", 503)] {
-                    let answer = self.ask(from, at, path)?;
-                    ensure!(answer == want, "{from} to {at}{path}: {answer}");
-                }
+            for (path, want) in [("/", 200), ("/missing", 404), ("/broken", 503)] {
+                self.request(from, path, want)?;
             }
             for at in self.at("web", 81).into_iter().chain(self.at("shop", 80)) {
                 self.echo(from, at)?;
@@ -161,6 +158,15 @@ impl Scene {
         }
         for ip in self.topology.pod("server").addresses() {
             self.echo("legacy", SocketAddr::new(*ip, 7000))?;
+        }
+        Ok(())
+    }
+
+    /// A request through the waypoint to an address of each family, and the status that it must be answered with.
+    pub(crate) fn request(&self, from: &str, path: &str, want: u16) -> anyhow::Result<()> {
+        for at in self.at("web", 80) {
+            let answer = self.ask(from, at, path)?;
+            ensure!(answer == want, "{from} to {at}{path}: {answer}");
         }
         Ok(())
     }

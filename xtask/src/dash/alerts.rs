@@ -145,7 +145,7 @@ fn configuration() -> Vec<Alert> {
             hold: "5m",
             expr: "max(weir_kinds_not_followed) > 0",
             summary: "weir-control cannot follow {{ $value }} kinds of objects",
-            description: "Objects of these kinds stay as they were: the API server refuses to show them, or does not have them.",
+            description: "Objects of these kinds stay as they were: the API server refuses to show them, or does not have them. Of a folder it is one: manifests.",
             fires: &[Series("weir_kinds_not_followed{pod=\"c-1\"}", "1x20")],
             quiet: &[Series("weir_kinds_not_followed{pod=\"c-1\"}", "0x20")],
         },
