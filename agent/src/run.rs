@@ -218,6 +218,7 @@ impl Agent {
         self.config.accepted(timestamp(now), ignored, statuses);
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
@@ -226,6 +227,7 @@ impl Agent {
             tracing::error!("refused, the last good state stays in force: {line}");
         }
         self.shared.metrics.config_rejected.inc();
+        self.shared.metrics.config_refused.set(1);
         self.config.rejected(timestamp(SystemTime::now()), lines);
     }
 

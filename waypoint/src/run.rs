@@ -144,6 +144,7 @@ impl Waypoint {
         self.config.accepted(timestamp(now), ignored, state.notes.to_vec());
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.shared.publish(state);
     }
@@ -181,6 +182,7 @@ fn reject(shared: &Shared, config: &ConfigState, lines: Vec<String>) {
         tracing::error!("refused, the last good state stays in force: {line}");
     }
     shared.metrics.config_rejected.inc();
+    shared.metrics.config_refused.set(1);
     config.rejected(timestamp(SystemTime::now()), lines);
 }
 

@@ -27,7 +27,7 @@ use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
 use weir_origination::Originator;
 use weir_resolver::Names;
-use weir_telemetry::Metrics;
+use weir_telemetry::{CertificateSpan, Certificates, Metrics};
 
 use crate::{
     around::Around,
@@ -115,6 +115,10 @@ impl Shared {
         let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
+        if let Some((identities, _)) = &identities {
+            let identities = identities.clone();
+            metrics.certificates(move || held(&identities));
+        }
         let (changed, own, originator) = (watch::Sender::new(0), Arc::new(own), Arc::default());
         Self { state, changed, identities, own, metrics, engine, shadows, keys, names, originator }
     }
@@ -161,6 +165,15 @@ impl Shared {
         })
         .collect()
     }
+}
+
+fn held(identities: &Identities) -> Certificates {
+    let span = |one: weir_identity::CertificateReport| {
+        let (from, until) = (one.not_before?, one.not_after?);
+        Some(CertificateSpan { identity: one.identity.to_string(), from, until })
+    };
+    let held = identities.snapshot().into_iter().filter_map(span).collect();
+    Certificates { issued: identities.issued(), failed: identities.failed(), held }
 }
 
 /// An order to a worker.

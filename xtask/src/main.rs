@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod dash;
 mod demo;
 mod ebpf;
 mod finding;
@@ -44,6 +45,9 @@ enum Task {
     Gen(r#gen::Gen),
     /// Build the programs without dependencies on a system, and write each as an image that container runtimes and registries read.
     Image(image::Image),
+    /// Write the dashboards and alerts, or draw them.
+    #[command(subcommand)]
+    Dash(dash::Dash),
     /// Build the kernel programs, and write their object with the hash of its sources.
     Ebpf(ebpf::Ebpf),
 }
@@ -63,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Test(test) => test.run()?,
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,
+        Task::Dash(dash) => dash.run()?,
         Task::Ebpf(task) => ebpf::run(&task)?,
         Task::Gen(task) => task.run()?,
         Task::Image(image) => image.run()?,
