@@ -49,7 +49,8 @@ fn is_ours(error: &ManifestError) -> bool {
     GROUPS.iter().any(|own| group == *own || group.ends_with(&format!(".{own}")))
 }
 
-fn unreadable(error: &ManifestError) -> Finding {
+/// What cannot be read, as a finding.
+pub(crate) fn unreadable(error: &ManifestError) -> Finding {
     let is_misplaced = matches!(error.cause, Cause::Misplaced { .. });
     let code = if is_misplaced { Code::MisplacedAnnotation } else { Code::SchemaValidationError };
     let meant = match (&error.cause, error.field.contains("dataplane-mode")) {

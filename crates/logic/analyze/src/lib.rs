@@ -9,10 +9,12 @@ mod compiled;
 mod finding;
 mod ground;
 mod meant;
+mod review;
 mod rules;
 mod suppress;
 
 pub use analyze::{analyze, judge};
 pub use code::{Code, Severity};
 pub use finding::Finding;
+pub use review::{MAX_REVIEW, Review, ReviewError, Verdict};
 pub use suppress::{Suppression, SuppressionError, suppressed};

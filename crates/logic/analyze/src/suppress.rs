@@ -68,14 +68,19 @@ pub fn suppressed(
     by: &[Suppression],
 ) -> Vec<Finding> {
     let own = |finding: &Finding| {
-        let Some((_, own)) = finding.object.as_ref().and_then(|object| annotations.get(object)) else { return false };
-        own.get(ANNOTATION).is_some_and(|codes| {
-            let mut codes = codes.split(',').map(str::trim);
-            codes.any(|code| code == "*" || code.eq_ignore_ascii_case(finding.code.as_str()))
-        })
+        let own = finding.object.as_ref().and_then(|object| annotations.get(object));
+        own.is_some_and(|(_, own)| by_annotation(finding, own))
     };
     let kept = |finding: &Finding| !own(finding) && !by.iter().any(|one| one.covers(finding));
     findings.into_iter().filter(|finding| finding.code.refuses() || kept(finding)).collect()
+}
+
+/// Whether an annotation of its object does not want to see it.
+pub(crate) fn by_annotation(finding: &Finding, annotations: &Labels) -> bool {
+    annotations.get(ANNOTATION).is_some_and(|codes| {
+        let mut codes = codes.split(',').map(str::trim);
+        codes.any(|code| code == "*" || code.eq_ignore_ascii_case(finding.code.as_str()))
+    })
 }
 
 /// Whether a text is as a pattern has it, in which `*` stands for any letters.
