@@ -16,6 +16,7 @@ mod object;
 mod review;
 mod secret;
 mod source;
+mod webhook;
 mod write;
 
 pub use conditions::{Condition, conditions_set};
@@ -34,4 +35,5 @@ pub use object::{
 pub use review::TokenReviewer;
 pub use secret::{Versioned, secret_make, secret_read, secret_replace};
 pub use source::{Event, Options, Source};
+pub use webhook::webhook_trust;
 pub use write::{Applied, FIELD_MANAGER, Made, config_map_apply, pod_annotate, secret_create_or_get, secret_get};
