@@ -12,6 +12,7 @@ mod cli;
 mod compiled;
 mod control;
 mod gate;
+mod refusals;
 mod run;
 mod see;
 mod shadow;

@@ -32,6 +32,7 @@ use crate::{
     arrive,
     cli::{Arguments, Plain},
     compiled::State,
+    refusals::{Refusals, Refuser},
     run::timestamp,
     see::Tellers,
     shadow::Shadows,
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) shadows: Arc<Shadows>,
     /// Keys of those who issue tokens.
     pub(crate) keys: Keys,
+    /// What was refused lately.
+    pub(crate) refusals: Refusals,
 }
 
 impl Shared {
@@ -91,12 +94,14 @@ impl Shared {
         own: Own,
         metrics: Arc<Metrics>,
         keys: Keys,
+        refusals: Refusals,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
         let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
-        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, engine, shadows, keys }
+        let (changed, own) = (watch::Sender::new(0), Arc::new(own));
+        Self { state, changed, identities, own, metrics, engine, shadows, keys, refusals }
     }
 
     /// What is in force.
@@ -199,7 +204,7 @@ pub(crate) fn start(number: usize, arguments: &Arguments, shared: &Shared, telle
     let thread = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK).spawn(move || {
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
-            match Worker::new(shared, tellers, trusted_proxies) {
+            match Worker::new(number, shared, tellers, trusted_proxies) {
                 Ok(worker) => {
                     drop(ready.send(Ok(())));
                     Rc::new(worker).run(listeners, received).await;
@@ -217,6 +222,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Shared,
     pub(crate) around: Rc<Around>,
     pub(crate) engine: Rc<Engine<Around>>,
+    pub(crate) refuser: Rc<Refuser>,
     pub(crate) incoming: Settings,
     pub(crate) trusted_proxies: u32,
     /// Connections and tunnels being served now.
@@ -227,13 +233,15 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
-        let around = Rc::new(Around::new(&shared, tellers)?);
+    fn new(number: usize, shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
+        let refuser = Rc::new(Refuser::new(&shared.refusals, number));
+        let around = Rc::new(Around::new(&shared, tellers, refuser.clone())?);
         let engine = Engine::new(shared.engine.clone(), around.clone());
         Ok(Self {
             shared,
             around,
             engine,
+            refuser,
             incoming: Settings::new(Role::Server),
             trusted_proxies,
             live: Cell::new(0),
