@@ -19,6 +19,7 @@ mod namespaces;
 mod observe;
 mod pod;
 mod proc;
+mod refusals;
 mod report;
 mod routed;
 mod run;

@@ -14,6 +14,7 @@ mod control;
 mod gate;
 mod handed;
 mod preface;
+mod refusals;
 mod run;
 mod see;
 mod shadow;

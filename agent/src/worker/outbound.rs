@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -83,8 +83,8 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
     let counted = (worker.count(), pod.connection());
     let origin = match worker.origins.take(pod.netns.cookie(), client) {
         Ok(Some(origin)) => origin,
-        Ok(None) => return lost_origin(&app, &pod, client, "the kernel noted no original destination"),
-        Err(error) => return lost_origin(&app, &pod, client, &error.to_string()),
+        Ok(None) => return lost_origin(&worker, &app, &pod, client, "the kernel noted no original destination"),
+        Err(error) => return lost_origin(&worker, &app, &pod, client, &error.to_string()),
     };
     let caught = Caught { worker, pod, app, client, since, counted };
     let (mut plan, mut wanted) = caught.plan(origin);
@@ -115,14 +115,24 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
         Plan::Passthrough(plan) => caught.passthrough(plan).await,
         Plan::Refuse(refusal) => {
             let subject = caught.subject(origin, None, wanted);
-            caught.refuse(&subject, refusal.response_flag(), &refusal.to_string());
+            caught.worker.observer.refused(&subject, caught.since, &refusal);
+            caught.app.reset_on_close();
         }
     }
 }
 
 /// Somebody connected to our listener by hand, or the kernel's map was full: either way nobody knows where to.
-fn lost_origin(app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
+fn lost_origin(worker: &Worker, app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
     tracing::warn!(pod = %pod.uid, %client, reason, "outbound connection refused");
+    let workload = worker.shared.world.load().workload(&pod.uid);
+    let subject = Subject {
+        direction: Direction::Outbound,
+        source: Party { address: client, workload, identity: Some(pod.identity.clone()) },
+        destination: Party { address: (Ipv6Addr::UNSPECIFIED, 0).into(), workload: None, identity: None },
+        service: None,
+        tunnel: None,
+    };
+    worker.observer.unknown(&subject, ResponseFlag::Connect, reason);
     app.reset_on_close();
 }
 
