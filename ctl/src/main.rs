@@ -9,6 +9,8 @@ mod explain;
 mod folder;
 mod live;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod scenarios;
 mod scene;
 

@@ -12,6 +12,8 @@ mod cli;
 mod compiled;
 mod control;
 mod gate;
+#[cfg(test)]
+mod reference;
 mod run;
 mod see;
 mod shadow;

@@ -10,6 +10,7 @@ mod interrupt;
 mod layers;
 mod lint;
 mod metadata;
+mod reference;
 mod root;
 mod test;
 mod tidy;
@@ -38,6 +39,8 @@ enum Task {
     Lint,
     /// Give every parser of foreign bytes what libFuzzer thinks of.
     Fuzz(fuzz::Fuzz),
+    /// Write the pages of docs/reference, which are made of the code, or say which are stale.
+    Reference(reference::Reference),
     /// Build the kernel programs, and write their object with the hash of its sources.
     Ebpf(ebpf::Ebpf),
 }
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,
         Task::Ebpf(task) => ebpf::run(&task)?,
+        Task::Reference(task) => task.run()?,
         Task::Lint => return lint::run(),
     }
     Ok(ExitCode::SUCCESS)

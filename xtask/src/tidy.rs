@@ -67,6 +67,22 @@ pub(crate) fn tracked(root: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
+/// The Rust files of the repository with their texts and, for each line from 0, whether it is there for tests only.
+///
+/// # Errors
+/// As [`tracked`], or when a file cannot be read.
+pub(crate) fn product(root: &Path) -> Result<Vec<(String, String, Vec<bool>)>> {
+    let mut texts = Vec::new();
+    let mut sources = Vec::new();
+    for file in tracked(root)?.into_iter().filter(|file| file.ends_with(".rs")) {
+        let text = fs::read_to_string(root.join(&file)).with_context(|| format!("{file} cannot be read"))?;
+        sources.push(Source::read(&file, &text));
+        texts.push(text);
+    }
+    let sources = with_test_modules(sources).into_iter().zip(texts);
+    Ok(sources.map(|(source, text)| (source.path.clone(), text, source.tests())).collect())
+}
+
 /// The same files, with those marked as tests that another declares by `#[cfg(test)] mod name;`.
 fn with_test_modules(sources: Vec<Source>) -> Vec<Source> {
     let modules: HashSet<String> = sources.iter().flat_map(Source::test_modules).collect();

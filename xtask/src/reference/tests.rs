@@ -1,0 +1,37 @@
+//! The pages follow the code, and say what is missing.
+
+use super::*;
+
+fn one(program: Option<Program>, text: &str, next: &str) -> Found {
+    Found { program, file: "agent/src/a.rs".to_owned(), literal: Literal { line: 7, text: text.to_owned() }, next: next.to_owned() }
+}
+
+#[test]
+fn the_pages_are_what_the_code_says() {
+    let findings = check(&root()).unwrap();
+    assert_eq!(findings, [], "run `cargo xtask reference`");
+}
+
+#[test]
+fn a_name_without_a_row_and_a_row_without_a_name_are_findings() {
+    for (name, page) in [
+        ("weir.dev/new", labels::page as fn(&[Found], &mut Vec<Finding>) -> String),
+        ("weir_new_things", metrics::page),
+        ("/debug/new", endpoints::page),
+    ] {
+        let mut findings = Vec::new();
+        page(&[one(None, name, "")], &mut findings);
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert!(said[0].starts_with("agent/src/a.rs:7: ") && said[0].contains(name), "{said:?}");
+        assert!(said.iter().any(|line| line.contains("is nowhere in the code")), "{said:?}");
+    }
+}
+
+#[test]
+fn a_metric_says_what_the_code_says_behind_its_name() {
+    let found = [one(Some(Program::Agent), "weir_policy_audit", "Connections"), one(Some(Program::Waypoint), "weir_policy_audit", "Requests")];
+    let page = metrics::page(&found, &mut Vec::new());
+    for row in ["| `weir_policy_audit_total` | counter | `policy` | Connections |", "| `weir_policy_audit_total` | counter | `policy` | Requests |"] {
+        assert!(page.contains(row), "{row} in\n{page}");
+    }
+}
