@@ -9,6 +9,8 @@ fn the_reference_of_flags_is_what_is_read() {
 
 #[test]
 fn every_command_for_agents_in_the_documents_is_read() {
-    let read = weir_documents::read_all("weir-agent", |words| Arguments::read(words).map(drop).map_err(|error| error.to_string()));
+    let read = weir_documents::read_all("weir-agent", |words| {
+        Arguments::read(words).map(drop).map_err(|error| error.to_string())
+    });
     assert!(read.unwrap() > 0, "the documents have no command for agents");
 }

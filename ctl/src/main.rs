@@ -5,6 +5,8 @@
 
 mod authz;
 mod cli;
+#[cfg(test)]
+mod cookbook;
 mod explain;
 mod folder;
 mod live;

@@ -11,6 +11,8 @@ fn the_reference_of_flags_is_what_is_read() {
 
 #[test]
 fn every_command_of_its_own_in_the_documents_is_read() {
-    let read = weir_documents::read_all("weirctl", |words| Arguments::try_parse_from(words).map(drop).map_err(|error| error.to_string()));
+    let read = weir_documents::read_all("weirctl", |words| {
+        Arguments::try_parse_from(words).map(drop).map_err(|error| error.to_string())
+    });
     assert!(read.unwrap() > 0, "the documents have no command of weirctl");
 }

@@ -20,7 +20,8 @@ fn section(page: &mut String, command: &Command, name: &str) {
     let about = about.map(ToString::to_string).unwrap_or_default();
     write!(page, "\n## {name}\n\n{}\n", about.trim()).expect("writing to a String does not fail");
     let is_first = !name.contains(' ');
-    let arguments: Vec<&Arg> = command.get_arguments().filter(|one| is_own(one) && (is_first || !one.is_global_set())).collect();
+    let arguments: Vec<&Arg> =
+        command.get_arguments().filter(|one| is_own(one) && (is_first || !one.is_global_set())).collect();
     if !arguments.is_empty() {
         page.push_str("\n| flag | environment | default | |\n| --- | --- | --- | --- |\n");
         arguments.into_iter().for_each(|argument| row(page, argument));
@@ -32,12 +33,16 @@ fn section(page: &mut String, command: &Command, name: &str) {
 
 /// Whether it is more than what every program has.
 fn is_own(argument: &Arg) -> bool {
-    let every = matches!(argument.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version);
+    let every = matches!(
+        argument.get_action(),
+        ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+    );
     !every && !argument.is_hide_set()
 }
 
 fn row(page: &mut String, argument: &Arg) {
-    let values: Vec<&str> = argument.get_value_names().unwrap_or_default().iter().map(clap::builder::Str::as_str).collect();
+    let values: Vec<&str> =
+        argument.get_value_names().unwrap_or_default().iter().map(clap::builder::Str::as_str).collect();
     let value = if argument.get_action().takes_values() { values.join(" ") } else { String::new() };
     let long = argument.get_long().map(|long| format!("--{long}"));
     let short = argument.get_short().map(|short| format!("-{short}"));
@@ -53,7 +58,8 @@ fn row(page: &mut String, argument: &Arg) {
     let defaults = if argument.get_action().takes_values() { defaults.join(", ") } else { String::new() };
     let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let words: Vec<String> = [Some(sentence(&help)), often.map(str::to_owned), needed.map(str::to_owned)].into_iter().flatten().collect();
+    let words: Vec<String> =
+        [Some(sentence(&help)), often.map(str::to_owned), needed.map(str::to_owned)].into_iter().flatten().collect();
     page.push('|');
     for cell in [format!("`{}`", flag.trim()), environment, defaults, words.join(" ")] {
         let cell = cell.trim().replace('|', "\\|");
@@ -82,7 +88,8 @@ mod tests {
     fn each_flag_is_a_row_with_all_that_is_known_of_it() {
         let flag = Arg::new("dir").long("dir").short('d').value_name("A|B").default_value("").env("DIR").help("Where");
         let own = Arg::new("name").value_name("NAME").required(true).help("Who.");
-        let many = Arg::new("many").long("many").value_name("N").action(ArgAction::Append).default_value("1").help("How many");
+        let many =
+            Arg::new("many").long("many").value_name("N").action(ArgAction::Append).default_value("1").help("How many");
         let there = Arg::new("all").long("all").action(ArgAction::SetTrue).help("Every one");
         let task = Command::new("go").about("Goes.").arg(own);
         let page = flags(&Command::new("weirx").about("Does x").args([flag, many, there]).subcommand(task));

@@ -60,7 +60,8 @@ pub fn same(path: &str, page: &str) -> Result<(), String> {
     if env::var_os(WRITE).is_some() {
         return fs::write(&file, page).map_err(|error| format!("{path}: {error}"));
     }
-    let there = fs::read_to_string(&file).map_err(|error| format!("{path}: {error}; `cargo xtask reference` writes it"))?;
+    let there =
+        fs::read_to_string(&file).map_err(|error| format!("{path}: {error}; `cargo xtask reference` writes it"))?;
     if there == page {
         return Ok(());
     }

@@ -52,7 +52,10 @@ pub fn read_all(program: &str, read: impl Fn(Vec<String>) -> Result<(), String>)
             for command in block.lines().iter().flat_map(|line| commands(line)) {
                 let words: Vec<String> = words(&command);
                 // What stands before it runs it somewhere, as another or in a namespace.
-                let Some(at) = words.iter().position(|word| word == program || word.ends_with(&format!("/{program}"))) else { continue };
+                let Some(at) = words.iter().position(|word| word == program || word.ends_with(&format!("/{program}")))
+                else {
+                    continue;
+                };
                 number += 1;
                 if let Err(why) = read(words[at..].to_vec()) {
                     faults.push(format!("{}: {}: {why}", block.place(), command.trim()));
@@ -69,13 +72,19 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_where_a_shell_cuts_it() {
-        assert_eq!(words("weirctl explain 'GET /a b' -H \"x: 'y'\" ''"), ["weirctl", "explain", "GET /a b", "-H", "x: 'y'", ""]);
+        assert_eq!(
+            words("weirctl explain 'GET /a b' -H \"x: 'y'\" ''"),
+            ["weirctl", "explain", "GET /a b", "-H", "x: 'y'", ""]
+        );
         assert_eq!(commands("a 'b | c' | d && e; f"), ["a 'b | c' ", " d ", " e", " f"]);
     }
 
     #[test]
     fn what_a_program_does_not_read_is_told_with_its_place() {
         let error = read_all("weirctl", |_| Err("no such flag".to_owned())).unwrap_err();
-        assert!(error.lines().next().is_some_and(|line| line.contains(".md:") && line.ends_with(": no such flag")), "{error}");
+        assert!(
+            error.lines().next().is_some_and(|line| line.contains(".md:") && line.ends_with(": no such flag")),
+            "{error}"
+        );
     }
 }

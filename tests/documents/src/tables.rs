@@ -60,7 +60,10 @@ mod tests {
     fn rows_of_the_table_asked_for_are_read_and_no_others() {
         let text = "# T\n## One\n| from | to |\n| --- | --- |\n| `a/b` | c `d` |\n| | x |\n\n| other | |\n| --- | --- |\n| y | |\n## Two\nnothing\n";
         let found = sections(text);
-        assert_eq!(found.iter().map(|one| (one.title.as_str(), one.line)).collect::<Vec<_>>(), [("One", 2), ("Two", 11)]);
+        assert_eq!(
+            found.iter().map(|one| (one.title.as_str(), one.line)).collect::<Vec<_>>(),
+            [("One", 2), ("Two", 11)]
+        );
         assert_eq!(found[0].rows("from"), [vec!["a/b", "c `d"], vec!["", "x"]]);
         assert!(found[1].rows("from").is_empty());
     }

@@ -61,7 +61,9 @@ fn character(rest: &str) -> usize {
     let mut chars = rest.char_indices().skip(1);
     let (Some((_, first)), Some((second_at, second))) = (chars.next(), chars.next()) else { return 1 };
     match (first, second) {
-        ('\\', _) => rest[second_at + second.len_utf8()..].find('\'').map_or(1, |len| second_at + second.len_utf8() + len + 1),
+        ('\\', _) => {
+            rest[second_at + second.len_utf8()..].find('\'').map_or(1, |len| second_at + second.len_utf8() + len + 1)
+        }
         (_, '\'') => second_at + 1,
         (_, _) => 1,
     }

@@ -54,7 +54,12 @@ const ROWS: &[(&str, Kind, Labels, &[Program])] = &[
     ("weir_open_connections", Kind::Gauge, Labels::Own(&["direction"]), &[Program::Agent]),
     ("weir_pool_connections", Kind::Gauge, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),
     ("weir_config_generation", Kind::Gauge, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),
-    ("weir_config_last_good_load_timestamp_seconds", Kind::Gauge, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),
+    (
+        "weir_config_last_good_load_timestamp_seconds",
+        Kind::Gauge,
+        Labels::Own(&[]),
+        &[Program::Agent, Program::Waypoint],
+    ),
     ("weir_config_rejected_loads", Kind::Counter, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),
     ("weir_control_connected", Kind::Gauge, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),
     ("weir_control_last_heard_timestamp_seconds", Kind::Gauge, Labels::Own(&[]), &[Program::Agent, Program::Waypoint]),

@@ -3,7 +3,12 @@
 use super::*;
 
 fn one(program: Option<Program>, text: &str, next: &str) -> Found {
-    Found { program, file: "agent/src/a.rs".to_owned(), literal: Literal { line: 7, text: text.to_owned() }, next: next.to_owned() }
+    Found {
+        program,
+        file: "agent/src/a.rs".to_owned(),
+        literal: Literal { line: 7, text: text.to_owned() },
+        next: next.to_owned(),
+    }
 }
 
 #[test]
@@ -29,9 +34,15 @@ fn a_name_without_a_row_and_a_row_without_a_name_are_findings() {
 
 #[test]
 fn a_metric_says_what_the_code_says_behind_its_name() {
-    let found = [one(Some(Program::Agent), "weir_policy_audit", "Connections"), one(Some(Program::Waypoint), "weir_policy_audit", "Requests")];
+    let found = [
+        one(Some(Program::Agent), "weir_policy_audit", "Connections"),
+        one(Some(Program::Waypoint), "weir_policy_audit", "Requests"),
+    ];
     let page = metrics::page(&found, &mut Vec::new());
-    for row in ["| `weir_policy_audit_total` | counter | `policy` | Connections |", "| `weir_policy_audit_total` | counter | `policy` | Requests |"] {
+    for row in [
+        "| `weir_policy_audit_total` | counter | `policy` | Connections |",
+        "| `weir_policy_audit_total` | counter | `policy` | Requests |",
+    ] {
         assert!(page.contains(row), "{row} in\n{page}");
     }
 }
