@@ -56,7 +56,7 @@ pub(crate) enum Output {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().task {
-        Task::Demo(demo) => demo.run()?,
+        Task::Demo(demo) => return demo.run(),
         Task::Test(test) => test.run()?,
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,

@@ -13,8 +13,12 @@ pub enum Mark {
     Cluster,
     /// `sh node`: for a node, as root. Likewise.
     Node,
-    /// `sh demo`: a command of the way of five minutes, in its order, each with what it prints in the `text` block that follows. One test runs them all.
-    Demo,
+    /// `sh demo`: a command of the way of five minutes, in its order, with what it prints in the `text` block that follows. One test runs them all.
+    /// `sh demo ends=N`: it ends with N.
+    Demo {
+        /// What it ends with.
+        ends_with: i32,
+    },
     /// `sh repository`: for who works on Weir; too long to be run by a test of documents. Its tasks are there.
     Repository,
 }
@@ -125,15 +129,18 @@ pub fn others(text: &str, info: &str) -> Vec<(usize, String)> {
 fn mark(info: &str) -> Option<Mark> {
     match info.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["sh", "run"] => Some(Mark::Run { ends_with: 0 }),
-        ["sh", "run", ends] => {
-            ends.strip_prefix("ends=").and_then(|number| number.parse().ok()).map(|ends_with| Mark::Run { ends_with })
-        }
+        ["sh", "run", ends] => end(ends).map(|ends_with| Mark::Run { ends_with }),
         ["sh", "cluster"] => Some(Mark::Cluster),
         ["sh", "node"] => Some(Mark::Node),
-        ["sh", "demo"] => Some(Mark::Demo),
+        ["sh", "demo"] => Some(Mark::Demo { ends_with: 0 }),
+        ["sh", "demo", ends] => end(ends).map(|ends_with| Mark::Demo { ends_with }),
         ["sh", "repository"] => Some(Mark::Repository),
         _ => None,
     }
+}
+
+fn end(word: &str) -> Option<i32> {
+    word.strip_prefix("ends=")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -156,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_block_without_a_mark_or_with_one_nobody_knows_is_a_fault() {
-        for info in ["sh", "console", "bash", "sh somewhere", "sh run ends=x", "sh run fast"] {
+        for info in ["sh", "console", "bash", "sh somewhere", "sh run ends=x", "sh run fast", "sh demo ends="] {
             let (found, faults) = blocks("a.md", &format!("```{info}\nls\n```\n"));
             assert!(found.is_empty() && faults.len() == 1 && faults[0].0.starts_with("a.md:2: "), "{info}: {faults:?}");
         }

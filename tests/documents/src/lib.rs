@@ -5,6 +5,7 @@
 
 mod blocks;
 mod flags;
+mod printed;
 mod shell;
 mod tables;
 
@@ -15,6 +16,7 @@ use std::{
 
 pub use blocks::{Block, Fault, Mark, blocks, others};
 pub use flags::flags;
+pub use printed::matches;
 pub use shell::{read_all, words};
 pub use tables::{Section, sections};
 
