@@ -19,11 +19,10 @@ fn the_pages_are_what_the_code_says() {
 
 #[test]
 fn a_name_without_a_row_and_a_row_without_a_name_are_findings() {
-    for (name, page) in [
-        ("weir.dev/new", labels::page as fn(&[Found], &mut Vec<Finding>) -> String),
-        ("weir_new_things", metrics::page),
-        ("/debug/new", endpoints::page),
-    ] {
+    type Page = fn(&[Found], &mut Vec<Finding>) -> String;
+    let pages: [(&str, Page); 3] =
+        [("weir.dev/new", labels::page), ("weir_new_things", metrics::page), ("/debug/new", endpoints::page)];
+    for (name, page) in pages {
         let mut findings = Vec::new();
         page(&[one(None, name, "")], &mut findings);
         let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
