@@ -12,6 +12,7 @@ mod cli;
 mod compiled;
 mod control;
 mod gate;
+mod handed;
 #[cfg(test)]
 mod reference;
 mod run;

@@ -165,6 +165,22 @@ fn found(root: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Finds the names in a program's own code whose row does not name the program.
+fn of_others<'r>(
+    found: &[&Found],
+    of: impl Fn(&str) -> Option<&'r [Program]>,
+    table: &str,
+    findings: &mut Vec<Finding>,
+) {
+    for one in found {
+        let (Some(program), Some(programs)) = (one.program, of(&one.literal.text)) else { continue };
+        if !programs.contains(&program) {
+            let what = format!("the row of {:?} in {table} does not name {}", one.literal.text, program.name());
+            findings.push(Finding::at(&one.file, one.literal.line, what));
+        }
+    }
+}
+
 /// Finds the names in the code without a row, and the rows without a name in the code.
 fn compare(found: &[&Found], rows: &BTreeSet<&str>, table: &str, findings: &mut Vec<Finding>) {
     for one in found.iter().filter(|one| !rows.contains(one.literal.text.as_str())) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Found, Program, WRITTEN, compare};
+use super::{Found, Program, WRITTEN, compare, of_others};
 use crate::finding::Finding;
 
 const TABLE: &str = "xtask/src/reference/endpoints.rs";
@@ -25,7 +25,7 @@ const ROWS: &[(&str, &[Program], Server, &str)] = &[
     ),
     (
         "/debug/explain",
-        &[Program::Waypoint],
+        &[Program::Agent, Program::Waypoint],
         Server::Admin,
         "`?from=&to=&request=&headers=`: where a request would go, hop by hop, and why",
     ),
@@ -75,6 +75,8 @@ pub(super) fn page(found: &[Found], findings: &mut Vec<Finding>) -> String {
     };
     let paths: Vec<&Found> = found.iter().filter(|one| is_path(&one.literal.text)).collect();
     compare(&paths, &ROWS.iter().map(|(path, ..)| *path).collect::<BTreeSet<_>>(), TABLE, findings);
+    let of = |path: &str| ROWS.iter().find(|(one, ..)| *one == path).map(|(_, programs, ..)| *programs);
+    of_others(&paths, of, TABLE, findings);
     let mut page = format!(
         "# Endpoints\n\n{WRITTEN} The admin server listens on loopback addresses only, and answers no request that a web page made.\n"
     );

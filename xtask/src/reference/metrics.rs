@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Found, Program, WRITTEN, compare};
+use super::{Found, Program, WRITTEN, compare, of_others};
 use crate::finding::Finding;
 
 const TABLE: &str = "xtask/src/reference/metrics.rs";
@@ -109,6 +109,8 @@ pub(super) fn page(found: &[Found], findings: &mut Vec<Finding>) -> String {
     let names: Vec<&Found> = found.iter().filter(|one| is_name(&one.literal.text)).collect();
     let rows = ROWS.iter().map(|(name, ..)| *name).chain(OTHERS.iter().copied()).collect::<BTreeSet<_>>();
     compare(&names, &rows, TABLE, findings);
+    let of = |name: &str| ROWS.iter().find(|(one, ..)| *one == name).map(|(.., programs)| *programs);
+    of_others(&names, of, TABLE, findings);
     let mut page = format!(
         "# Metrics\n\n{WRITTEN} What the labels of connections are, and what the values of others mean, is in [metrics.md](../metrics.md); those of \
          requests are in [telemetry.md](../telemetry.md).\n"

@@ -45,3 +45,11 @@ fn a_metric_says_what_the_code_says_behind_its_name() {
         assert!(page.contains(row), "{row} in\n{page}");
     }
 }
+
+#[test]
+fn a_program_that_its_row_does_not_name_is_a_finding() {
+    let found = [one(Some(Program::Control), "weir_kernel_decisions", "")];
+    let mut findings = Vec::new();
+    metrics::page(&found, &mut findings);
+    assert!(findings.iter().any(|one| one.to_string().contains("does not name weir-control")), "{findings:?}");
+}
