@@ -33,6 +33,7 @@ pub(crate) fn check(root: &Path, metadata: &Metadata) -> Result<Vec<Finding>> {
         } else if file.ends_with(".md") {
             let text = String::from_utf8(bytes).with_context(|| format!("{file} is not UTF-8"))?;
             findings.extend(documents::all(file, &text, &files, &members));
+            findings.extend(documents::commands(root, file, &text));
             if file == documents::FEATURES {
                 features = text;
             }

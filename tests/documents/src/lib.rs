@@ -4,6 +4,7 @@
 //! made of code. It runs nothing; what runs commands or decides questions are the tests of the programs.
 
 mod blocks;
+mod faults;
 mod flags;
 mod printed;
 mod shell;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use blocks::{Block, Fault, Mark, blocks, others};
+pub use faults::faults;
 pub use flags::flags;
 pub use printed::matches;
 pub use shell::{read_all, words};

@@ -1,5 +1,7 @@
 //! The pages follow the code, and say what is missing.
 
+use clap::Parser;
+
 use super::*;
 
 fn one(program: Option<Program>, text: &str, next: &str) -> Found {
@@ -52,4 +54,13 @@ fn a_program_that_its_row_does_not_name_is_a_finding() {
     let mut findings = Vec::new();
     metrics::page(&found, &mut findings);
     assert!(findings.iter().any(|one| one.to_string().contains("does not name weir-control")), "{findings:?}");
+}
+
+#[test]
+fn every_task_in_the_documents_is_one() {
+    let read = weir_documents::read_all("xtask", |words| match crate::Arguments::try_parse_from(words) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    });
+    assert!(read.unwrap() > 0, "the documents have no task");
 }
