@@ -3,6 +3,7 @@
 //! In: a folder of manifests, or the admin server of a live agent. Out: answers for people, or JSON for programs. What it says is
 //! decided by the code that decides in the agent.
 
+mod analyze;
 mod authz;
 mod cli;
 #[cfg(test)]
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
         }
+        Task::Analyze(flags) => analyze::analyze(flags),
     };
     match answer {
         Ok((text, ends_with)) => {

@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    authz,
+    analyze, authz,
     cli::{Arguments, Authz, Task},
     explain,
 };
@@ -40,6 +40,7 @@ fn answer<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
         }
+        Task::Analyze(flags) => analyze::analyze(flags),
     };
     match answer {
         Ok((text, ends_with)) => format!("{text}(ends with {ends_with})\n"),

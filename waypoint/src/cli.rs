@@ -118,6 +118,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NETWORK|HOST")]
     pub(crate) jwks_allow: Vec<String>,
 
+    /// A server of DNS that is asked for the names of endpoints; may be given several times. Those of the system (/etc/resolv.conf) when absent.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) dns_server: Vec<SocketAddr>,
+
     /// Where spans are sent, by OTLP; without it requests are not traced, and headers of traces pass as they came.
     #[arg(long, value_name = "grpc://HOST:PORT|http://HOST:PORT/PATH")]
     pub(crate) otlp_endpoint: Option<OtlpEndpoint>,

@@ -13,12 +13,14 @@ mod compiled;
 mod control;
 mod gate;
 mod handed;
+mod preface;
 #[cfg(test)]
 mod reference;
 mod run;
 mod see;
 mod shadow;
 mod source;
+mod stream;
 mod told;
 mod upstream;
 mod worker;

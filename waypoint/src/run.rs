@@ -69,8 +69,9 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let shared =
-            Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys(&arguments)?);
+        let (keys, names) = (keys(&arguments)?, names(&arguments));
+        let shared = Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys, names);
+        tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
@@ -143,6 +144,7 @@ impl Waypoint {
         self.config.accepted(timestamp(now), ignored, state.notes.to_vec());
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.shared.publish(state);
     }
@@ -180,6 +182,7 @@ fn reject(shared: &Shared, config: &ConfigState, lines: Vec<String>) {
         tracing::error!("refused, the last good state stays in force: {line}");
     }
     shared.metrics.config_rejected.inc();
+    shared.metrics.config_refused.set(1);
     config.rejected(timestamp(SystemTime::now()), lines);
 }
 
@@ -305,6 +308,21 @@ fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     let (fetcher, handle) = weir_jwks::Fetcher::new(config).context("--jwks-ca")?;
     tokio::spawn(fetcher.run());
     Ok(handle)
+}
+
+/// Begins to resolve names of endpoints. Where no server of DNS is known nothing has an address, and everything else is served.
+fn names(arguments: &Arguments) -> weir_resolver::Names {
+    let (follower, names) = weir_resolver::Follower::new();
+    let servers = match arguments.dns_server.as_slice() {
+        [] => weir_resolver::Servers::System,
+        servers => weir_resolver::Servers::These(servers.to_vec()),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = follower.run(servers).await {
+            tracing::error!(error = %weir_identity::causes(&error), "names of endpoints are not resolved");
+        }
+    });
+    names
 }
 
 /// Gets the first certificate, asked for again until it is late, and has it renewed.

@@ -25,7 +25,9 @@ use weir_identity::Identities;
 use weir_jwks::Handle as Keys;
 use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
-use weir_telemetry::Metrics;
+use weir_origination::Originator;
+use weir_resolver::Names;
+use weir_telemetry::{CertificateSpan, Certificates, Metrics};
 
 use crate::{
     around::Around,
@@ -94,6 +96,10 @@ pub(crate) struct Shared {
     pub(crate) shadows: Arc<Shadows>,
     /// Keys of those who issue tokens.
     pub(crate) keys: Keys,
+    /// Names of endpoints.
+    pub(crate) names: Names,
+    /// TLS of our own.
+    pub(crate) originator: Arc<Originator>,
 }
 
 impl Shared {
@@ -103,12 +109,18 @@ impl Shared {
         own: Own,
         metrics: Arc<Metrics>,
         keys: Keys,
+        names: Names,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
         let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
-        Self { state, changed: watch::Sender::new(0), identities, own: Arc::new(own), metrics, engine, shadows, keys }
+        if let Some((identities, _)) = &identities {
+            let identities = identities.clone();
+            metrics.certificates(move || held(&identities));
+        }
+        let (changed, own, originator) = (watch::Sender::new(0), Arc::new(own), Arc::default());
+        Self { state, changed, identities, own, metrics, engine, shadows, keys, names, originator }
     }
 
     /// What is in force.
@@ -120,8 +132,17 @@ impl Shared {
     pub(crate) fn publish(&self, state: Arc<State>) {
         let hosts = state.serving.hosts.values().map(|host| &host.guard);
         self.keys.follow(hosts.chain([&state.serving.guard]).flat_map(|guard| guard.tokens.sources()));
+        self.names.want(state.serving.hosts.values().flat_map(|host| host.external.wanted()));
         self.state.store(state);
         self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Has everything looked at again whenever names lead elsewhere.
+    pub(crate) async fn follow_names(self) {
+        let mut changes = self.names.changes();
+        while changes.changed().await.is_ok() {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 
     /// Is told of each state, by its number.
@@ -144,6 +165,15 @@ impl Shared {
         })
         .collect()
     }
+}
+
+fn held(identities: &Identities) -> Certificates {
+    let span = |one: weir_identity::CertificateReport| {
+        let (from, until) = (one.not_before?, one.not_after?);
+        Some(CertificateSpan { identity: one.identity.to_string(), from, until })
+    };
+    let held = identities.snapshot().into_iter().filter_map(span).collect();
+    Certificates { issued: identities.issued(), failed: identities.failed(), held }
 }
 
 /// An order to a worker.

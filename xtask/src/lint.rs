@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting, clippy, tidy, layers and the pages of docs/reference; every finding of all at once, one a line, as
+//! `cargo xtask lint`: formatting, clippy, tidy, layers and what is generated; every finding of all at once, one a line, as
 //! `file:line: what`.
 
 use std::{
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     finding::Finding,
-    layers,
+    r#gen, layers,
     metadata::{Metadata, cargo, root},
     reference, tidy,
 };
@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut findings: BTreeSet<Finding> = tidy::check(&root, &metadata)?.into_iter().collect();
     findings.extend(layers::check(&metadata)?.iter().map(|v| Finding::at("Cargo.toml", 1, v.to_string())));
     findings.extend(reference::check(&root)?);
+    findings.extend(r#gen::check(&root)?);
     findings.extend(format(&root)?);
     findings.extend(clippy(&root)?);
     for finding in &findings {

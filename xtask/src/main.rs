@@ -2,10 +2,13 @@
 
 mod bench;
 mod cargo;
+mod dash;
 mod demo;
 mod ebpf;
 mod finding;
 mod fuzz;
+mod r#gen;
+mod image;
 mod interrupt;
 mod layers;
 mod lint;
@@ -41,6 +44,13 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     /// Write the pages of docs/reference, which are made of the code, or say which are stale.
     Reference(reference::Reference),
+    /// Write the definitions of kinds and the rendered overlays of deploy/, or say which are stale.
+    Gen(r#gen::Gen),
+    /// Build the programs without dependencies on a system, and write each as an image that container runtimes and registries read.
+    Image(image::Image),
+    /// Write the dashboards and alerts, or draw them.
+    #[command(subcommand)]
+    Dash(dash::Dash),
     /// Build the kernel programs, and write their object with the hash of its sources.
     Ebpf(ebpf::Ebpf),
 }
@@ -60,8 +70,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Test(test) => test.run()?,
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,
+        Task::Dash(dash) => dash.run()?,
         Task::Ebpf(task) => ebpf::run(&task)?,
         Task::Reference(task) => task.run()?,
+        Task::Gen(task) => task.run()?,
+        Task::Image(image) => image.run()?,
         Task::Lint => return lint::run(),
     }
     Ok(ExitCode::SUCCESS)

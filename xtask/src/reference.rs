@@ -151,7 +151,9 @@ fn found(root: &Path) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (file, text, tests) in tidy::product(root)? {
         let program = Program::ALL.into_iter().find(|program| file.starts_with(program.folder()));
-        if program.is_none() && !file.starts_with("crates/") {
+        // What analysis knows of all keys and objects there are, has an effect nowhere.
+        let is_list = file.starts_with("crates/logic/analyze/src/rules/labels");
+        if is_list || (program.is_none() && !file.starts_with("crates/")) {
             continue;
         }
         let all = literals(&text);

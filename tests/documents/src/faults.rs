@@ -6,7 +6,8 @@ use crate::{Block, Fault, Mark, blocks, words};
 
 /// Programs that commands for clusters and nodes may begin with, beside our own. What is not known could be a slip of the pen.
 const PROGRAMS: [&str; 14] = [
-    "bpftool", "cargo", "curl", "git", "grafana", "helm", "ip", "kubectl", "ln", "ls", "mount", "promtool", "source", "tcpdump",
+    "bpftool", "cargo", "curl", "git", "grafana", "helm", "ip", "kubectl", "ln", "ls", "mount", "promtool", "source",
+    "tcpdump",
 ];
 
 /// Everything that is wrong with the commands of the document `file`: blocks without a mark, commands to be run without what they print, programs nobody
@@ -24,7 +25,8 @@ pub fn faults(root: &Path, file: &str, text: &str) -> Vec<Fault> {
             Mark::Cluster | Mark::Node => faults.extend(unknown_program(block)),
         }
         for line in block.lines() {
-            let missing = words(&line).into_iter().filter(|word| word.starts_with("deploy/") && !root.join(word).exists());
+            let missing =
+                words(&line).into_iter().filter(|word| word.starts_with("deploy/") && !root.join(word).exists());
             faults.extend(missing.map(|word| Fault(format!("{place}: there is no {word}"))));
         }
     }
@@ -33,8 +35,12 @@ pub fn faults(root: &Path, file: &str, text: &str) -> Vec<Fault> {
 
 fn unknown_program(block: &Block) -> Option<Fault> {
     let is_known = |word: &str| PROGRAMS.contains(&word) || word.starts_with("weir");
-    let unknown = block.lines().into_iter().filter_map(|line| words(&line).into_iter().next()).find(|word| !is_known(word))?;
-    Some(Fault(format!("{}: {unknown:?} is no program that documents may name: see tests/documents/src/faults.rs", block.place())))
+    let unknown =
+        block.lines().into_iter().filter_map(|line| words(&line).into_iter().next()).find(|word| !is_known(word))?;
+    Some(Fault(format!(
+        "{}: {unknown:?} is no program that documents may name: see tests/documents/src/faults.rs",
+        block.place()
+    )))
 }
 
 #[cfg(test)]

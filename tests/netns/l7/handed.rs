@@ -106,7 +106,7 @@ fn nobody_else_is_believed(scene: &Scene) {
     }
     let (manifests, at) = (topology.manifests_dir(), format!("[::]:{HANDED}"));
     let flags: [&OsStr; 4] = ["--manifests".as_ref(), manifests.as_ref(), "--proxy-addr".as_ref(), at.as_ref()];
-    let bare = Waypoint::start_with(topology, &binary("weir-waypoint").unwrap(), "bare", &flags).unwrap();
+    let bare = Waypoint::start_from(topology, &binary("weir-waypoint").unwrap(), "bare", &flags).unwrap();
     for (ip, target) in topology.pod("bare").addresses().iter().zip(scene.at(QUICK)) {
         let client = topology.pod("client").addresses().iter().find(|own| own.is_ipv4() == ip.is_ipv4()).unwrap();
         let header = header(*client, target, Some(CLIENT));

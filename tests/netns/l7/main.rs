@@ -3,6 +3,7 @@
 
 mod clients;
 mod controlled;
+mod destinations;
 mod faults;
 mod gateway;
 mod handed;

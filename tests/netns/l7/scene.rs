@@ -131,7 +131,7 @@ impl Scene {
             By::Folder => Waypoint::start(topology, &program, "waypoint"),
             By::Agent | By::Control => {
                 let flags: Vec<&OsStr> = flags.iter().map(OsString::as_os_str).collect();
-                Waypoint::start_with(topology, &program, "waypoint", &flags)
+                Waypoint::start_from(topology, &program, "waypoint", &flags)
             }
         };
         self.waypoint = Some(waypoint.unwrap());

@@ -74,20 +74,25 @@ impl Waypoint {
     /// # Errors
     /// When it ends or does not become ready in a minute: with its log.
     pub fn start(topology: &Topology, program: &Path, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(topology, program, name, &[])
+    }
+
+    /// The same, with these flags besides.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(topology: &Topology, program: &Path, name: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let (manifests, ca) = (topology.manifests_dir(), topology.work_dir().join("ca"));
-        Self::start_with(
-            topology,
-            program,
-            name,
-            &["--manifests".as_ref(), manifests.as_ref(), "--ca-dir".as_ref(), ca.as_ref()],
-        )
+        let sources = ["--manifests".as_ref(), manifests.as_ref(), "--ca-dir".as_ref(), ca.as_ref()];
+        let besides = flags.iter().map(|flag| OsStr::new(*flag));
+        Self::start_from(topology, program, name, &sources.into_iter().chain(besides).collect::<Vec<_>>())
     }
 
     /// The same, with these flags to say where everything comes from.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(topology: &Topology, program: &Path, name: &str, flags: &[&OsStr]) -> anyhow::Result<Self> {
+    pub fn start_from(topology: &Topology, program: &Path, name: &str, flags: &[&OsStr]) -> anyhow::Result<Self> {
         let pod = topology.pod(name);
         let node = &topology.nodes()[pod.spec().node];
         let mut command = Command::new(program);

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weir_balance::{Client, Place, Weight};
 use weir_model::{AppProtocol, Health, Hostname, Port, SpiffeId, Workload};
 use weir_request::Request;
-use weir_serving::{Host, Serving, Subset};
+use weir_serving::{ClusterPolicy, Host, Serving, Subset};
 
 use crate::record::{Flags, Record};
 
@@ -30,13 +30,9 @@ pub trait Around: 'static {
     /// Where the client wanted to go, as an endpoint: for a pod that was asked for by its address, and for `PASSTHROUGH`. None if nobody is there.
     fn original(&self, arrival: &Arrival) -> Option<Endpoint>;
 
-    /// A connection to an endpoint, made within that time. It may carry requests of other clients later.
-    fn connect(
-        &self,
-        to: &Endpoint,
-        arrival: &Arrival,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
+    /// A connection to an endpoint, made within the time that its policy gives. It may carry requests of other clients later, unless the policy has it
+    /// begin with who the client is.
+    fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> impl Future<Output = Result<Self::Io, ConnectError>>;
 
     /// Whether a request may go on. Asked once, and once more after [`Admission::Later`].
     fn admit(&self, arrival: &Arrival, host: Option<&Host>, request: &Request<'_>) -> Admission;
@@ -65,6 +61,30 @@ pub struct Snapshot {
     pub serving: Arc<Serving>,
     /// Endpoints may have changed, too, when it is another.
     pub version: u64,
+}
+
+/// How a connection to an endpoint is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Dial<'d> {
+    /// Whose connection it is for.
+    pub arrival: &'d Arrival,
+    /// The service that the endpoint is of; none for one that was asked for by its address.
+    pub host: Option<&'d Hostname>,
+    /// How that service's endpoints are treated.
+    pub policy: &'d ClusterPolicy,
+    /// What is going to be said on it.
+    pub speaks: Speaks,
+}
+
+/// What is said on a connection to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Whatever its client says.
+    Anything,
 }
 
 /// A connection that was accepted, and what is proven of it.

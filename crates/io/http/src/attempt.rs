@@ -14,9 +14,10 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Sleep, sleep, timeout};
 use weir_balance::{Overflow, Shared, Slot};
 use weir_route::Outcome;
+use weir_serving::UpstreamTls;
 
 use crate::{
-    around::{Around, ConnectError},
+    around::{Around, ConnectError, Speaks},
     cluster::{Client, Cluster, Upstream},
     headers,
     link::{ATTEMPT_COUNT, Link},
@@ -316,7 +317,7 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     async fn connect_link(&self, slot: Slot<Shared>, watch: &mut Watch) -> Result<Box<Link<A::Io>>, Failure> {
-        let io = self.connect(watch).await?;
+        let io = self.connect(Speaks::Http1, watch).await?;
         let engine = &self.talk.engine;
         let room = (&engine.scratch, engine.settings.head_bytes);
         Ok(Box::new(Link::new(io, self.meter(), self.cluster.uses(), slot, room)))
@@ -342,7 +343,7 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     async fn connect_mux(&self, slot: Slot<Shared>, watch: &mut Watch) -> Result<Rc<Mux>, Failure> {
-        let io = self.connect(watch).await?;
+        let io = self.connect(Speaks::Http2, watch).await?;
         let engine = &self.talk.engine;
         let most = self.cluster.policy.http.max_streams.map_or(u32::MAX, std::num::NonZeroU32::get);
         let head_bytes = u32::try_from(engine.settings.head_bytes).unwrap_or(u32::MAX);
@@ -356,10 +357,10 @@ impl<A: Around> Attempt<'_, A> {
         }
     }
 
-    async fn connect(&self, watch: &mut Watch) -> Result<A::Io, Failure> {
+    async fn connect(&self, speaks: Speaks, watch: &mut Watch) -> Result<A::Io, Failure> {
         let limit = self.cluster.policy.tcp.connect_timeout;
         let Talk { engine, arrival, .. } = self.talk;
-        let connecting = engine.around.connect(&self.upstream.endpoint, arrival, limit);
+        let connecting = engine.around.connect(&self.upstream.endpoint, self.cluster.dial(arrival, speaks));
         match watch.during(timeout(limit, connecting)).await? {
             Ok(Ok(io)) => Ok(io),
             Ok(Err(error @ ConnectError::Timeout(_))) => Err(Failure::ConnectTimeout(error.to_string().into())),
@@ -388,7 +389,10 @@ impl<A: Around> Attempt<'_, A> {
         let mut request = Request::new(self.upload());
         *request.method_mut() = self.head.method.clone();
         let mut parts = uri::Parts::default();
-        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.scheme = Some(match &self.cluster.policy.tls {
+            UpstreamTls::Own(_) => uri::Scheme::HTTPS,
+            UpstreamTls::Mesh | UpstreamTls::Off | UpstreamTls::Refused(_) => uri::Scheme::HTTP,
+        });
         parts.authority = self.head.authority.to_str().ok().and_then(|text| text.parse().ok());
         parts.path_and_query = self.head.target.path_and_query().cloned();
         // All three are there: the authority was read when the request came.

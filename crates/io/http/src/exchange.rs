@@ -288,7 +288,7 @@ fn cluster<A: Around>(talk: &Talk<A>, snapshot: &Snapshot, journey: &Journey<'_>
             KeyOf { host: &to.host, port: to.port.unwrap_or(*port), subset: to.subset.as_deref() }
         }
         (Target::Service { host, port, .. }, None) => KeyOf { host, port: *port, subset: None },
-        (Target::Pod { .. }, _) => return Ok(talk.lone(snapshot.version)),
+        (Target::Pod { .. }, _) => return Ok(talk.lone(snapshot.version, &Arc::default())),
     };
     talk.engine.cluster(snapshot, key).map_err(|error| {
         let details = format!("cluster_not_found{{{}}}", error.subset);

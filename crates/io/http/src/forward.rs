@@ -154,7 +154,7 @@ impl<A: Around> Way<'_, '_, A> {
                 Some(upstream) => Ok((Rc::clone(upstream), Some(chosen))),
                 None => Err(NoEndpoint::Nowhere(Nowhere::NoEndpoints)),
             },
-            Choice::Original => match self.talk.original() {
+            Choice::Original => match self.talk.original(&current.policy) {
                 Some(upstream) => Ok((upstream, None)),
                 None => Err(NoEndpoint::NoOriginal),
             },

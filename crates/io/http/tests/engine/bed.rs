@@ -21,7 +21,8 @@ use tokio::{
 };
 use weir_balance::{Client, Place, Weight};
 use weir_http::{
-    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Speaks,
+    Target,
 };
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
@@ -54,6 +55,7 @@ pub(crate) struct Bed {
     /// Where connections that are no HTTP got to.
     pub(crate) opened: RefCell<Vec<SocketAddr>>,
     pub(crate) connects: Cell<u32>,
+    pub(crate) dialed: RefCell<Vec<(Option<Hostname>, Speaks)>>,
     pub(crate) refuse: Cell<Option<u16>>,
     /// What a refused request waits for before it is asked about once more.
     pub(crate) later: RefCell<Option<Rc<Notify>>>,
@@ -84,7 +86,8 @@ impl Around for Bed {
         }
     }
 
-    async fn connect(&self, to: &Endpoint, _: &Arrival, _: Duration) -> Result<TcpStream, ConnectError> {
+    async fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> Result<TcpStream, ConnectError> {
+        self.dialed.borrow_mut().push((dial.host.cloned(), dial.speaks));
         self.connects.set(self.connects.get() + 1);
         let stream = TcpStream::connect(to.address).await?;
         stream.set_nodelay(true)?;
@@ -178,6 +181,7 @@ impl Mesh {
             opened: RefCell::default(),
             later: RefCell::default(),
             connects: Cell::new(0),
+            dialed: RefCell::default(),
             refuse: Cell::new(None),
             edits: RefCell::default(),
         });

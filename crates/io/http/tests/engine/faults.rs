@@ -37,6 +37,7 @@ fn host(forwarding: Forwarding, policy: ClusterPolicy) -> Host {
             policies: PortPolicies { all: Arc::new(policy), ..PortPolicies::default() },
             ..Destinations::default()
         }),
+        external: Default::default(),
         guard: Arc::default(),
         refused: None,
     }
