@@ -13,6 +13,8 @@ mod documents;
 mod measure;
 mod pods;
 mod profile;
+#[cfg(test)]
+mod reference;
 mod routes;
 mod run;
 mod source;

@@ -9,6 +9,8 @@ mod authz;
 mod check;
 mod cli;
 mod cluster;
+#[cfg(test)]
+mod cookbook;
 mod describe;
 mod explain;
 mod folder;
@@ -17,6 +19,8 @@ mod live;
 mod looks;
 mod out;
 mod place;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod scenarios;
 mod scene;

@@ -14,6 +14,8 @@ mod control;
 mod gate;
 mod handed;
 mod preface;
+#[cfg(test)]
+mod reference;
 mod refusals;
 mod run;
 mod see;
