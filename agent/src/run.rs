@@ -25,7 +25,7 @@ use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Readine
 use weir_world::World;
 
 use crate::{
-    admin::{ConfigState, Sources, asked},
+    admin::{ConfigState, Sources, asked, explained},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
     demand::Demands,
@@ -370,10 +370,13 @@ async fn serve(
     let quit = stop.clone();
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
-    let world = shared.world.clone();
+    let (world, mesh) = (shared.world.clone(), shared.world.clone());
     let admin = Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: vec![("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query)))],
+        questions: vec![
+            ("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query))),
+            ("/debug/explain", Box::new(move |query| explained::answer(&mesh.load(), query))),
+        ],
         logging,
         filtered: Box::new(move |filter| {
             if let Some(access) = &access {

@@ -54,7 +54,7 @@ impl Around {
         let snapshot = Rc::new(Snapshot { serving: state.serving.clone(), version: 0 });
         let around = Self {
             place: RefCell::new(place(&state, &own)),
-            upstream: Upstream::new(shared.identities.clone())?,
+            upstream: Upstream::new(shared.identities.clone(), own.hbone)?,
             gate: Gate::new(shared.keys.clone(), shared.shadows.clone()),
             seer: Seer::new(&shared.metrics, tellers),
             shared: shared.clone(),
@@ -120,6 +120,20 @@ impl Around {
         };
         self.ways.borrow_mut().insert((name, one.target), Rc::new(one));
         endpoint
+    }
+}
+
+impl Around {
+    /// Whom it was for: the service, and the workload that it was sent to.
+    fn whom<'s>(&self, state: &'s State, record: &Record<'_>) -> (Option<&'s Arc<Service>>, Option<Arc<Workload>>) {
+        // What was refused before it was sent anywhere was still for somebody.
+        let asked = match &record.arrival.target {
+            Target::Service { host, .. } => Some(host),
+            Target::Pod { .. } => None,
+        };
+        let host = record.service.map(|(host, ..)| host).or(asked);
+        let service = host.and_then(|host| state.world.service(state.names.get(host)?));
+        (service, record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone()))
     }
 }
 
@@ -210,17 +224,15 @@ impl weir_http::Around for Around {
         self.seer.begin(settings, headers, &mut *self.rng.borrow_mut(), SystemTime::now())
     }
 
+    fn opened(&self, span: &mut Seen, record: &Record<'_>) {
+        let state = self.state.borrow();
+        let (service, workload) = self.whom(&state, record);
+        self.seer.opened(span, record, service, workload.as_ref());
+    }
+
     fn end(&self, span: Seen, record: &Record<'_>) {
         let state = self.state.borrow();
-        // What was refused before it was sent anywhere was still for somebody.
-        let asked = match &record.arrival.target {
-            Target::Service { host, .. } => Some(host),
-            Target::Pod { .. } => None,
-        };
-        let host = record.service.map(|(host, ..)| host).or(asked);
-        let service = host.and_then(|host| state.world.service(state.names.get(host)?));
-        let workload: Option<Arc<Workload>> =
-            record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone());
+        let (service, workload) = self.whom(&state, record);
         self.seer.end(&span, record, service, workload.as_ref());
     }
 }

@@ -12,6 +12,7 @@ mod cli;
 mod compiled;
 mod control;
 mod gate;
+mod handed;
 mod run;
 mod see;
 mod shadow;

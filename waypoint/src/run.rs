@@ -233,13 +233,16 @@ impl Origin {
                 let node = introduction(namespace, pod, cluster, &arguments.cluster_domain.to_string());
                 let hosts = arguments.plain.iter().map(|plain| plain.host.clone()).collect();
                 let source = Control::new(xds, node, Subject { settings, gateway, hosts }, about.clone());
-                let identities = Arc::new(Identities::new(Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME))));
-                Ok(Self {
-                    source: Source::Control(Box::new(source)),
-                    state: None,
-                    identities: Some((identities, arguments.identity()?)),
-                    control: Some(about),
-                })
+                let identities = match arguments.proxy_addr {
+                    // The agent proves who it is.
+                    Some(_) => None,
+                    None => {
+                        let ca = Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME));
+                        Some((Arc::new(Identities::new(ca)), arguments.identity()?))
+                    }
+                };
+                let source = Source::Control(Box::new(source));
+                Ok(Self { source, state: None, identities, control: Some(about) })
             }
             (None, None) => bail!("expected --manifests or --control"),
         }

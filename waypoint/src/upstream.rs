@@ -19,13 +19,15 @@ use tokio::{
 };
 use weir_hbone::{Dialed, Error, Lost, Pool, PoolKey, Role, Settings, Tunnel};
 use weir_identity::Identities;
-use weir_model::{Hostname, SpiffeId};
+use weir_model::{Hostname, SpiffeId, canonical_ip};
 use weir_net::{Netns, Source};
 use weir_wire::{
     head::{Authority, Connect},
     trace::Traceparent,
 };
 use weir_world::{Endpoint, Way, World};
+
+use crate::{handed::is_of_this_pod, worker::Hbone};
 
 /// A connection to an endpoint.
 pub(crate) enum Io {
@@ -41,6 +43,7 @@ pub(crate) struct Upstream {
     settings: Settings,
     netns: Rc<Netns>,
     identities: Option<(Arc<Identities>, SpiffeId)>,
+    hbone: Hbone,
     /// What this waypoint says of itself.
     baggage: RefCell<Rc<str>>,
     rng: RefCell<SmallRng>,
@@ -53,13 +56,14 @@ pub(crate) struct OnBehalf<'a> {
 }
 
 impl Upstream {
-    /// A way out for a worker. Without identities there is none into the mesh.
-    pub(crate) fn new(identities: Option<(Arc<Identities>, SpiffeId)>) -> anyhow::Result<Self> {
+    /// A way out for a worker. Without identities there is none into the mesh, unless an agent is the way.
+    pub(crate) fn new(identities: Option<(Arc<Identities>, SpiffeId)>, hbone: Hbone) -> anyhow::Result<Self> {
         Ok(Self {
             pool: Rc::default(),
             settings: Settings::new(Role::Client),
             netns: Rc::new(Netns::open(Path::new("/proc/self/ns/net"))?),
             identities,
+            hbone,
             baggage: RefCell::new(Rc::from("")),
             rng: RefCell::new(SmallRng::from_os_rng()),
         })
@@ -93,15 +97,15 @@ impl Upstream {
     /// # Errors
     /// Why there is none, for people.
     pub(crate) async fn connect(&self, to: &Endpoint, of: OnBehalf<'_>) -> Result<Io, String> {
-        match &to.way {
-            Way::Plain => {
-                let stream =
-                    TcpStream::connect(to.target).await.map_err(|error| format!("{error} at {}", to.target))?;
-                stream.set_nodelay(true).map_err(|error| error.to_string())?;
-                Ok(Io::Plain(stream))
+        match (&to.way, self.hbone) {
+            // It leaves the pod in the agent's tunnel: what is sent here came from that very agent, and while it is away nothing leaves the pod.
+            (Way::Plain, hbone) | (Way::Tunnel { .. }, hbone @ Hbone::Agent) => {
+                clear(to.target, hbone).await.map(Io::Plain).map_err(|error| format!("{error} at {}", to.target))
             }
-            Way::Tunnel { next_hop, expect } => self.tunnel(to, *next_hop, expect, of).await.map(Io::Tunnel),
-            Way::Unreachable(refusal) => Err(refusal.to_string()),
+            (Way::Tunnel { next_hop, expect }, Hbone::Waypoint) => {
+                self.tunnel(to, *next_hop, expect, of).await.map(Io::Tunnel)
+            }
+            (Way::Unreachable(refusal), _) => Err(refusal.to_string()),
         }
     }
 
@@ -138,6 +142,17 @@ impl Upstream {
         let opened = self.pool.open(&key, &connect, dial).await;
         opened.map(|(tunnel, _)| tunnel).map_err(|error| format!("{} at {next_hop}", weir_identity::causes(&error)))
     }
+}
+
+async fn clear(target: SocketAddr, hbone: Hbone) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(target).await?;
+    // Where headers of the PROXY protocol are believed from within the pod, a route must not lead a client's bytes there.
+    let (own, peer) = (canonical_ip(stream.local_addr()?.ip()), canonical_ip(target.ip()));
+    if hbone == Hbone::Agent && is_of_this_pod(own, peer) {
+        return Err(io::Error::other("it leads back into this waypoint's own pod"));
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn dial(

@@ -32,6 +32,7 @@ use crate::{
     arrive,
     cli::{Arguments, Plain},
     compiled::State,
+    handed,
     run::timestamp,
     see::Tellers,
     shadow::Shadows,
@@ -54,6 +55,16 @@ pub(crate) struct Own {
     /// Its workload; none for a plain reverse proxy, which is bound to nothing.
     pub(crate) uid: Option<WorkloadUid>,
     pub(crate) network: Network,
+    pub(crate) hbone: Hbone,
+}
+
+/// Who speaks HBONE for this waypoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hbone {
+    /// The waypoint itself.
+    Waypoint,
+    /// The agent before its pod, which catches what it sends.
+    Agent,
 }
 
 impl Own {
@@ -63,7 +74,8 @@ impl Own {
             WorkloadUid::of_pod(&arguments.cluster_id, &arguments.gateway.namespace, name.as_str())
         };
         let uid = arguments.pod_name.as_ref().map(of_pod).transpose()?;
-        Ok(Self { uid, network: arguments.network.clone() })
+        let hbone = if arguments.proxy_addr.is_some() { Hbone::Agent } else { Hbone::Waypoint };
+        Ok(Self { uid, network: arguments.network.clone(), hbone })
     }
 }
 
@@ -162,6 +174,7 @@ pub(crate) struct Handle {
 /// The listeners of one worker, members of groups that all workers share.
 struct Listeners {
     hbone: Option<Listener>,
+    handed: Option<std::net::TcpListener>,
     plain: Vec<(std::net::TcpListener, Plain)>,
 }
 
@@ -177,15 +190,18 @@ impl Listeners {
             }
             None => None,
         };
+        let handed = arguments
+            .proxy_addr
+            .map(|at| bind_clear(at).map_err(|error| anyhow::anyhow!("--proxy-addr {at}: {error}")));
         let plain = arguments.plain.iter().map(|plain| {
-            let bound = bind_plain(plain.at).map_err(|error| anyhow::anyhow!("--plain {}: {error}", plain.at))?;
+            let bound = bind_clear(plain.at).map_err(|error| anyhow::anyhow!("--plain {}: {error}", plain.at))?;
             Ok((bound, plain.clone()))
         });
-        Ok(Self { hbone, plain: plain.collect::<anyhow::Result<_>>()? })
+        Ok(Self { hbone, handed: handed.transpose()?, plain: plain.collect::<anyhow::Result<_>>()? })
     }
 }
 
-fn bind_plain(at: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_clear(at: SocketAddr) -> io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if at.is_ipv6() {
@@ -276,6 +292,9 @@ impl Worker {
         if let Some(hbone) = listeners.hbone {
             spawn_local(self.clone().take_tunnels(hbone.register()?));
         }
+        if let Some(handed) = listeners.handed {
+            spawn_local(self.clone().take_handed(TcpListener::from_std(handed)?));
+        }
         for (listener, plain) in listeners.plain {
             spawn_local(self.clone().take_plain(TcpListener::from_std(listener)?, plain));
         }
@@ -297,6 +316,25 @@ impl Worker {
                     Ok((stream, client)) => {
                         let worker = self.clone();
                         handshakes.begin(|done: oneshot::Sender<()>| arrive::tunnels(worker, stream, client, done));
+                    }
+                    Err(error) => starved(&error).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = accepted => {}
+            () = self.last_call() => {}
+        }
+    }
+
+    async fn take_handed(self: Rc<Self>, listener: TcpListener) {
+        let mut reading = Handshakes::new(HANDSHAKES);
+        let accepted = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let worker = self.clone();
+                        reading.begin(|done: oneshot::Sender<()>| handed::serve(worker, stream, peer, done));
                     }
                     Err(error) => starved(&error).await,
                 }

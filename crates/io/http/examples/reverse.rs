@@ -70,6 +70,8 @@ impl Around for Plain {
 
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
 
+    fn opened(&self, (): &mut (), _: &Record<'_>) {}
+
     fn end(&self, (): (), _: &Record<'_>) {}
 }
 

@@ -1,6 +1,6 @@
 //! What the engine is put into, and what passes between them.
 
-use std::{fmt, future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,7 +38,7 @@ pub trait Around: 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
 
-    /// Whether a request may go on. Asked once.
+    /// Whether a request may go on. Asked once, and once more after [`Admission::Later`].
     fn admit(&self, arrival: &Arrival, host: Option<&Host>, request: &Request<'_>) -> Admission;
 
     /// Whether a connection that is no HTTP may go on; or why not, in the words of Envoy's `CONNECTION_TERMINATION_DETAILS`. Asked once, before
@@ -50,6 +50,9 @@ pub trait Around: 'static {
 
     /// A request begins: it may be given an id and a trace context.
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Self::Span;
+
+    /// A connection that is not HTTP has got to its endpoint. Of the record nothing is counted yet; [`Self::end`] is told of it, too.
+    fn opened(&self, span: &mut Self::Span, record: &Record<'_>);
 
     /// A request has ended, or a connection that was not HTTP.
     fn end(&self, span: Self::Span, record: &Record<'_>);
@@ -152,13 +155,17 @@ impl Edits {
 }
 
 /// Whether a request may go on.
-#[derive(Debug)]
 pub enum Admission {
     /// It may, with these changes: claims of its token in headers, say.
     Pass(Edits),
     /// It is answered with this.
     Answer(Box<Refusal>),
+    /// It is asked about once more when this has ended, such as a fetch of keys; if that is the answer again, it is answered with this. Who gives it bounds how long it takes.
+    Later(Later, Box<Refusal>),
 }
+
+/// What may change an answer.
+pub type Later = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The answer to a request that may not go on.
 #[derive(Debug)]

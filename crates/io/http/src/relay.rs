@@ -160,6 +160,7 @@ where
         (Flag::UpstreamConnectionFailure, why)
     })?;
     log.judge(Outcome::Connected);
+    log.opens();
     let silence = tcp.idle_timeout.unwrap_or(Duration::MAX);
     let longest = tcp.max_duration.unwrap_or(FOREVER);
     match timeout(longest, copy(&talk.meter, silence, client, &mut endpoint)).await {

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::{LocalSet, spawn_local},
     time::{Instant, timeout},
 };
@@ -50,8 +51,12 @@ pub(crate) struct Bed {
     snapshot: RefCell<Rc<Snapshot>>,
     endpoints: RefCell<HashMap<Hostname, Vec<Endpoint>>>,
     pub(crate) seen: RefCell<Vec<Seen>>,
+    /// Where connections that are no HTTP got to.
+    pub(crate) opened: RefCell<Vec<SocketAddr>>,
     pub(crate) connects: Cell<u32>,
     pub(crate) refuse: Cell<Option<u16>>,
+    /// What a refused request waits for before it is asked about once more.
+    pub(crate) later: RefCell<Option<Rc<Notify>>>,
     /// What is changed of the next request.
     pub(crate) edits: RefCell<Edits>,
 }
@@ -87,15 +92,17 @@ impl Around for Bed {
     }
 
     fn admit(&self, _: &Arrival, _: Option<&Host>, _: &Request<'_>) -> Admission {
-        match self.refuse.get() {
-            None => Admission::Pass(self.edits.take()),
-            Some(status) => Admission::Answer(Box::new(weir_http::Refusal {
-                status,
-                body: "RBAC: access denied".into(),
-                headers: Vec::new(),
-                flags: Flags::NONE,
-                details: "rbac_access_denied_matched_policy[none]".into(),
-            })),
+        let Some(status) = self.refuse.get() else { return Admission::Pass(self.edits.take()) };
+        let refusal = Box::new(weir_http::Refusal {
+            status,
+            body: "RBAC: access denied".into(),
+            headers: Vec::new(),
+            flags: Flags::NONE,
+            details: "rbac_access_denied_matched_policy[none]".into(),
+        });
+        match self.later.borrow().clone() {
+            Some(told) => Admission::Later(Box::pin(async move { told.notified().await }), refusal),
+            None => Admission::Answer(refusal),
         }
     }
 
@@ -107,6 +114,11 @@ impl Around for Bed {
     }
 
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
+
+    fn opened(&self, (): &mut (), record: &Record<'_>) {
+        assert_eq!((record.received, record.sent, record.flags.are_none()), (0, 0, true), "{record:?}");
+        self.opened.borrow_mut().extend(record.upstream_host());
+    }
 
     fn end(&self, (): (), record: &Record<'_>) {
         self.seen.borrow_mut().push(Seen {
@@ -163,6 +175,8 @@ impl Mesh {
             snapshot: RefCell::new(Rc::new(Snapshot { serving: Arc::default(), version: 1 })),
             endpoints: RefCell::default(),
             seen: RefCell::default(),
+            opened: RefCell::default(),
+            later: RefCell::default(),
             connects: Cell::new(0),
             refuse: Cell::new(None),
             edits: RefCell::default(),
