@@ -192,6 +192,7 @@ impl Caught {
             flow.ended(broken(&ended).as_deref());
         });
     }
+
     fn through(&self, plan: &TunnelPlan) -> Subject {
         let mut subject = self.subject(plan.next_hop, Some(plan.destination.clone()), plan.service.clone());
         subject.tunnel = Some(plan.authority);
@@ -347,5 +348,31 @@ pub(super) fn broken_socket(broken: &Broken) -> String {
     match broken {
         Broken::Client(error) => format!("client: {error}"),
         Broken::Server(error) => format!("server: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, rc::Rc};
+
+    use weir_wire::frame::Code;
+
+    use super::*;
+
+    #[test]
+    fn who_was_not_reached_or_cannot_serve_now_is_followed_by_another() {
+        for (error, want) in [
+            (Error::Connect(Rc::new(io::ErrorKind::ConnectionRefused.into())), Another::MayTakeIt),
+            (Error::Deadline { what: "answer", after: CONNECT }, Another::MayTakeIt),
+            (Error::NotTls, Another::MayTakeIt),
+            (Error::Lost(Lost::Eof), Another::MayTakeIt),
+            (Error::Reset(Code::Refused), Another::MayTakeIt),
+            (Error::Refused { status: 503 }, Another::MayTakeIt),
+            // Its word holds for all of them.
+            (Error::Refused { status: 401 }, Another::WillNot),
+            (Error::Refused { status: 404 }, Another::WillNot),
+        ] {
+            assert_eq!(Another::after(&error), want, "{error}");
+        }
     }
 }
