@@ -11,6 +11,7 @@ mod explained;
 mod http;
 mod nearest;
 mod onward;
+mod outside;
 mod question;
 mod request;
 mod scene;
