@@ -12,6 +12,7 @@ mod http;
 pub mod listing;
 mod nearest;
 mod onward;
+mod outside;
 mod question;
 mod request;
 mod scene;
