@@ -8,6 +8,8 @@ use weir_explain::Wanted;
 use weir_model::{Namespace, TrustDomain};
 use weir_world::{Client, Target};
 
+pub(crate) use crate::install::{Install, Uninstall};
+
 /// Looks at a mesh, and says why.
 #[derive(Debug, Parser)]
 #[command(name = "weirctl", version)]
@@ -20,6 +22,10 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
+    /// Puts the mesh on a cluster, or brings it to this version.
+    Install(Install),
+    /// Takes the mesh off a cluster, and off its nodes.
+    Uninstall(Uninstall),
     /// Where a connection or a request goes, hop by hop, which object and rule says so, and why. Ends with 0 if it gets there or is answered as a rule says,
     /// with 1 if it is refused or some of it would be, and with 2 if that cannot be answered.
     Explain(Way),

@@ -7,6 +7,7 @@ mod authz;
 mod cli;
 mod explain;
 mod folder;
+mod install;
 mod live;
 #[cfg(test)]
 mod scenarios;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
     let Arguments { task } = Arguments::parse();
     let answer = match &task {
         Task::Explain(way) => explain::explain(way),
+        Task::Install(asked) => install::install(asked).map(|text| (text, 0)),
+        Task::Uninstall(asked) => install::uninstall(asked).map(|text| (text, 0)),
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
         }

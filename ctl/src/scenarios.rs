@@ -40,6 +40,7 @@ fn answer<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
         }
+        Task::Install(_) | Task::Uninstall(_) => panic!("no question"),
     };
     match answer {
         Ok((text, ends_with)) => format!("{text}(ends with {ends_with})\n"),
