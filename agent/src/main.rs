@@ -19,6 +19,9 @@ mod namespaces;
 mod observe;
 mod pod;
 mod proc;
+#[cfg(test)]
+mod reference;
+mod refusals;
 mod report;
 mod routed;
 mod run;

@@ -95,6 +95,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = everywhere(15012), value_name = "ADDRESS")]
     pub(crate) grpc_addr: SocketAddr,
 
+    /// Where API servers ask whether an object may be kept, over TLS. Without it nobody is asked.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) webhook_addr: Option<SocketAddr>,
+
     /// Where /metrics is served.
     #[arg(long, default_value_t = everywhere(15014), value_name = "ADDRESS")]
     pub(crate) stats_addr: SocketAddr,

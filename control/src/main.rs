@@ -3,6 +3,7 @@
 //! In: a cluster's objects, or a folder of manifests; tokens; signing requests. Out: the mesh over delta ADS, certificates, and for people
 //! what it knows. It is in nobody's data path: agents that know the mesh go on without it.
 
+mod admission;
 mod annotate;
 mod ca;
 mod cli;
@@ -12,6 +13,8 @@ mod documents;
 mod measure;
 mod pods;
 mod profile;
+#[cfg(test)]
+mod reference;
 mod routes;
 mod run;
 mod source;

@@ -14,7 +14,7 @@ use crate::{
     finding::Finding,
     r#gen, layers,
     metadata::{Metadata, cargo, root},
-    tidy,
+    reference, tidy,
 };
 
 /// Runs every check and prints what they found. Fails when there is anything to print.
@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let metadata = Metadata::load(&root)?;
     let mut findings: BTreeSet<Finding> = tidy::check(&root, &metadata)?.into_iter().collect();
     findings.extend(layers::check(&metadata)?.iter().map(|v| Finding::at("Cargo.toml", 1, v.to_string())));
+    findings.extend(reference::check(&root)?);
     findings.extend(r#gen::check(&root)?);
     findings.extend(format(&root)?);
     findings.extend(clippy(&root)?);
