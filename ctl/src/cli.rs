@@ -10,6 +10,7 @@ use weir_explain::Wanted as Destination;
 use weir_model::{Namespace, TrustDomain};
 use weir_world::{Client, Target};
 
+pub(crate) use crate::install::{Install, Uninstall};
 pub(crate) use look::{Agent, Check, Describe, For, Log, Look, Named, OfAgents, Place, Wanted, Waypoint, Why, Wish};
 
 /// Looks at a mesh, and says why. As `kubectl-weir` in the PATH it is `kubectl weir`.
@@ -24,6 +25,10 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
+    /// Puts the mesh on a cluster, or brings it to this version.
+    Install(Install),
+    /// Takes the mesh off a cluster, and off its nodes.
+    Uninstall(Uninstall),
     /// Which version this is, and which the programs of the mesh are.
     Version(Look),
     /// The mesh at a glance, problems first. Ends with 0 if there are none, and with 1 if there are.

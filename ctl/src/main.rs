@@ -14,6 +14,7 @@ mod cookbook;
 mod describe;
 mod explain;
 mod folder;
+mod install;
 mod live;
 #[cfg(test)]
 mod looks;
@@ -75,6 +76,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn run(task: &Task, to: &mut dyn Write, colours: bool) -> Result<u8> {
     let mut out = Out::new(to, format_of(task), colours);
     let (text, ends_with) = match task {
+        Task::Install(asked) => (install::install(asked)?, 0),
+        Task::Uninstall(asked) => (install::uninstall(asked)?, 0),
         Task::Explain(way) => explain::explain(way)?,
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))?
@@ -105,7 +108,12 @@ async fn look(task: &Task, out: &mut Out<'_>) -> Result<u8> {
         Task::Waypoint(task) => waypoints::run(task, out).await,
         Task::Describe(task) => describe::run(task, out).await,
         Task::Why(why) => why::run(why, out).await,
-        Task::Explain(_) | Task::Authz(_) | Task::Analyze(_) | Task::Completion { .. } => Ok(0),
+        Task::Install(_)
+        | Task::Uninstall(_)
+        | Task::Explain(_)
+        | Task::Authz(_)
+        | Task::Analyze(_)
+        | Task::Completion { .. } => Ok(0),
     }
 }
 
@@ -122,7 +130,12 @@ fn format_of(task: &Task) -> Format {
         },
         Task::Describe(Describe::Pod(of) | Describe::Service(of)) => of.place.output,
         Task::Why(why) => why.place.output,
-        Task::Explain(_) | Task::Authz(_) | Task::Analyze(_) | Task::Completion { .. } => Format::Table,
+        Task::Install(_)
+        | Task::Uninstall(_)
+        | Task::Explain(_)
+        | Task::Authz(_)
+        | Task::Analyze(_)
+        | Task::Completion { .. } => Format::Table,
     }
 }
 

@@ -329,7 +329,12 @@ fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result
         access::check(&state.store(), &user, &Wish { verb: "create".to_owned(), name: None, ..wish })?;
     }
     let change = Change { method: &head.method, path: &path, query: &query, patch, body };
-    let (code, object) = verbs::change(&mut state.store(), &resource, change)?;
+    let (code, object) = if query.dry {
+        let mut trial = state.store().trial();
+        verbs::change(&mut trial, &resource, change)?
+    } else {
+        verbs::change(&mut state.store(), &resource, change)?
+    };
     let wants_metadata = head.headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(PARTIAL));
     Ok(json(code, &if wants_metadata { partial(&object) } else { object }))
 }
