@@ -21,11 +21,11 @@ use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_net::NetnsId;
 use weir_rpc::{Dial, Target};
-use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, ControlState, Inquiry, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
-    admin::{ConfigState, Sources, asked},
+    admin::{ConfigState, Sources, asked, explained, lists},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
     demand::Demands,
@@ -35,7 +35,7 @@ use crate::{
     measure::{self, Decisions},
     namespaces::{Authority, Namespaces},
     proc::Look,
-    report,
+    refusals, report,
     routed::Routed,
     source::{Change, Control, Manifests, Source},
     worker::{self, Order, Shared},
@@ -55,6 +55,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn run(agent: AgentArguments, bpf_dir: std::path::PathBuf) -> anyhow::Result<()> {
     let logging = weir_telemetry::init(agent.log_format, &agent.log_level).context("--log-level")?;
     raise_descriptor_limit();
+    settings_in(&agent.proc);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     runtime.block_on(Agent::start_and_run(agent, bpf_dir, logging))
 }
@@ -89,7 +90,7 @@ impl Agent {
         };
         let readiness = Readiness::default();
         let Origin { source, world, issuer, control, demands, dial } = Origin::open(&arguments, settings, &readiness)?;
-        let routed = Routed::new(&bpf_dir);
+        let routed = Routed::new(&bpf_dir, &arguments.proc);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
             cgroup_root: arguments.cgroup_root.clone(),
@@ -103,18 +104,14 @@ impl Agent {
             identities: Arc::new(Identities::new(issuer)),
             metrics: Arc::new(Metrics::new("agent", env!("CARGO_PKG_VERSION")).with_process()),
             shadows: Arc::default(),
+            refusals: refusals::rings(worker_count(&arguments)),
             demands,
         };
-        let access = match arguments.access_log {
-            Switch::On => Some(AccessLog::start(arguments.log_format, io::stdout())?),
-            Switch::Off => None,
-        };
-        if let Some(access) = &access {
-            access.follow(&arguments.log_level);
-        }
+        let access = access_log(&arguments)?;
         let workers = start_workers(&arguments, &shared, &redirect, access.as_ref())?;
         let states = States::default();
-        let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
+        let orders: Vec<_> = workers.iter().map(|worker| worker.orders.clone()).collect();
+        let connections = lists::connections(orders.clone());
         let places = places(&arguments)?;
         let (namespaces, repairs) = (places.namespaces.clone(), Repairs::default());
         let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone(), places);
@@ -128,7 +125,7 @@ impl Agent {
             config: config.clone(),
             control: control.clone(),
         };
-        serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
+        serve(&arguments, &shared, readiness, (dump, connections), (log, access.clone()), &stop).await?;
         serve_enrolment(&arguments, &pod_states, &namespaces, &repairs, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
@@ -217,6 +214,7 @@ impl Agent {
         self.config.accepted(timestamp(now), ignored, statuses);
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
@@ -225,6 +223,7 @@ impl Agent {
             tracing::error!("refused, the last good state stays in force: {line}");
         }
         self.shared.metrics.config_rejected.inc();
+        self.shared.metrics.config_refused.set(1);
         self.config.rejected(timestamp(SystemTime::now()), lines);
     }
 
@@ -342,13 +341,28 @@ fn dials(arguments: &AgentArguments, control: &str) -> anyhow::Result<(Dial, Dia
     Ok((xds, Dial { target: ca, roots: arguments.ca_roots.clone(), token }))
 }
 
+fn access_log(arguments: &AgentArguments) -> anyhow::Result<Option<AccessLog>> {
+    match arguments.access_log {
+        Switch::On => {
+            let access = AccessLog::start(arguments.log_format, io::stdout())?;
+            access.follow(&arguments.log_level);
+            Ok(Some(access))
+        }
+        Switch::Off => Ok(None),
+    }
+}
+
+fn worker_count(arguments: &AgentArguments) -> usize {
+    arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
+}
+
 fn start_workers(
     arguments: &AgentArguments,
     shared: &Shared,
     redirect: &Redirect,
     access: Option<&AccessLog>,
 ) -> anyhow::Result<Vec<worker::Handle>> {
-    let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
+    let count = worker_count(arguments);
     let mut workers = Vec::with_capacity(count);
     for number in 0..count {
         let origins = redirect.origins().context("the map of original destinations")?;
@@ -361,17 +375,23 @@ async fn serve(
     arguments: &AgentArguments,
     shared: &Shared,
     readiness: Readiness,
-    dump: Sources,
+    (dump, connections): (Sources, (&'static str, Inquiry)),
     (logging, access): (LogHandle, Option<AccessLog>),
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     let quit = stop.clone();
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
-    let world = shared.world.clone();
+    let (world, mesh) = (shared.world.clone(), shared.world.clone());
+    let (dump, summary) = (Arc::new(dump), "/debug/summary");
+    let short = dump.clone();
+    let mut questions = lists::questions(&world, shared.refusals.clone());
+    questions.push(("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query))));
+    questions.push(("/debug/explain", Box::new(move |query| explained::answer(&mesh.load(), query))));
     let admin = Routes::Admin(Arc::new(Admin {
-        pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: vec![("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query)))],
+        pages: vec![("/config_dump", Box::new(move || dump.dump())), (summary, Box::new(move || short.summary()))],
+        questions,
+        inquiries: vec![connections],
         logging,
         filtered: Box::new(move |filter| {
             if let Some(access) = &access {
@@ -442,6 +462,14 @@ fn serve_enrolment(
         tokio::spawn(client.run(ended()));
     }
     Ok(())
+}
+
+/// Has the settings of namespaces written below this `/proc`: in a container its own cannot be written.
+pub(crate) fn settings_in(proc: &std::path::Path) {
+    let settings = proc.join("sys");
+    if settings.is_dir() {
+        weir_netlink::sysctls_in(&settings);
+    }
 }
 
 /// Two descriptors a connection: the soft limit of most systems is far too low.

@@ -8,10 +8,13 @@ mod annotate;
 mod ca;
 mod cli;
 mod debug;
+mod deployer;
 mod documents;
 mod measure;
 mod pods;
 mod profile;
+#[cfg(test)]
+mod reference;
 mod routes;
 mod run;
 mod source;

@@ -22,7 +22,7 @@ use crate::{
     annotate::{Reported, annotate},
     ca::{self, Ca, Storage},
     cli::Arguments,
-    debug, measure,
+    debug, deployer, measure,
     profile::Profiler,
     routes::{self, Shapes},
     source::{self, Mesh, Origin},
@@ -99,6 +99,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     admit(&arguments, &mesh, &now, writing, &stop, &mut tasks).await?;
     if let (Some(client), Some(election)) = (&cluster, &election) {
         write_back(client, election.leadership(), reported, now.bundle, &mesh, &stop, &mut tasks);
+        deploy(&arguments, client, election.leadership(), &mesh, &stop, &mut tasks);
     }
     let origin = origin(&arguments, cluster.as_ref())?;
     tasks.spawn(source::follow(
@@ -184,6 +185,27 @@ fn write_back(
     let (publishing, namespaces, ending) = (client.clone(), mesh.namespaces.subscribe(), stopped(stop));
     tasks.spawn(async move {
         ca::publish(publishing, leadership, bundle, namespaces, ending).await;
+        Ok(())
+    });
+}
+
+/// Waypoints, by who leads.
+fn deploy(
+    arguments: &Arguments,
+    client: &Client,
+    leadership: Leadership,
+    mesh: &Mesh,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let Some(settings) = arguments.deploying() else {
+        tracing::info!("waypoints are not deployed: no --waypoint-image");
+        return;
+    };
+    let (client, waypoints, statuses) = (client.clone(), mesh.waypoints.clone(), mesh.statuses.clone());
+    let ending = stopped(stop);
+    tasks.spawn(async move {
+        deployer::deploy(client, leadership, waypoints, statuses, settings, ending).await;
         Ok(())
     });
 }
@@ -361,6 +383,7 @@ async fn serve_people(
     let admin = Routes::Admin(Arc::new(Admin {
         pages,
         questions: vec![("/debug/profile", Box::new(move |_| profiler.take()))],
+        inquiries: Vec::new(),
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

@@ -12,10 +12,16 @@ mod cli;
 mod compiled;
 mod control;
 mod gate;
+mod handed;
+mod preface;
+#[cfg(test)]
+mod reference;
+mod refusals;
 mod run;
 mod see;
 mod shadow;
 mod source;
+mod stream;
 mod told;
 mod upstream;
 mod worker;

@@ -28,6 +28,7 @@ use crate::{
     cli::{Arguments, GatewayName, Switch},
     compiled::State,
     control::{Control, introduction},
+    refusals,
     see::Tellers,
     source::{Change, Source},
     told::Subject,
@@ -69,8 +70,11 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let shared =
-            Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys(&arguments)?);
+        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
+        let (first, refusals) = (state.clone().unwrap_or_default(), refusals::rings(count));
+        let (keys, names) = (keys(&arguments)?, names(&arguments));
+        let shared = Shared::new(first, identities.clone(), own, metrics, keys, names, refusals);
+        tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
@@ -95,7 +99,6 @@ impl Waypoint {
         if let (Some(_), Some((identities, _))) = (&control, &identities) {
             tokio::spawn(weir_identity::follow_roots(arguments.ca_roots.clone(), identities.clone(), stopped(&stop)));
         }
-        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
         let (workers, drain) = (Vec::with_capacity(count), arguments.drain);
         let mut waypoint = Self { source, shared, config, workers, access, stop, drain };
         waypoint.accept(state);
@@ -143,6 +146,7 @@ impl Waypoint {
         self.config.accepted(timestamp(now), ignored, state.notes.to_vec());
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.shared.publish(state);
     }
@@ -180,6 +184,7 @@ fn reject(shared: &Shared, config: &ConfigState, lines: Vec<String>) {
         tracing::error!("refused, the last good state stays in force: {line}");
     }
     shared.metrics.config_rejected.inc();
+    shared.metrics.config_refused.set(1);
     config.rejected(timestamp(SystemTime::now()), lines);
 }
 
@@ -231,13 +236,16 @@ impl Origin {
                 let node = introduction(namespace, pod, cluster, &arguments.cluster_domain.to_string());
                 let hosts = arguments.plain.iter().map(|plain| plain.host.clone()).collect();
                 let source = Control::new(xds, node, Subject { settings, gateway, hosts }, about.clone());
-                let identities = Arc::new(Identities::new(Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME))));
-                Ok(Self {
-                    source: Source::Control(Box::new(source)),
-                    state: None,
-                    identities: Some((identities, arguments.identity()?)),
-                    control: Some(about),
-                })
+                let identities = match arguments.proxy_addr {
+                    // The agent proves who it is.
+                    Some(_) => None,
+                    None => {
+                        let ca = Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME));
+                        Some((Arc::new(Identities::new(ca)), arguments.identity()?))
+                    }
+                };
+                let source = Source::Control(Box::new(source));
+                Ok(Self { source, state: None, identities, control: Some(about) })
             }
             (None, None) => bail!("expected --manifests or --control"),
         }
@@ -304,6 +312,21 @@ fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     Ok(handle)
 }
 
+/// Begins to resolve names of endpoints. Where no server of DNS is known nothing has an address, and everything else is served.
+fn names(arguments: &Arguments) -> weir_resolver::Names {
+    let (follower, names) = weir_resolver::Follower::new();
+    let servers = match arguments.dns_server.as_slice() {
+        [] => weir_resolver::Servers::System,
+        servers => weir_resolver::Servers::These(servers.to_vec()),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = follower.run(servers).await {
+            tracing::error!(error = %weir_identity::causes(&error), "names of endpoints are not resolved");
+        }
+    });
+    names
+}
+
 /// Gets the first certificate, asked for again until it is late, and has it renewed.
 async fn certify(
     identities: &Arc<Identities>,
@@ -343,9 +366,15 @@ async fn serve(
         let known = Known { state: live.state(), gateway: &gateway, keys: &live.keys, trusted_hops };
         asked::answer(&known, query)
     };
+    let (dump, refused) = (Arc::new(dump), shared.refusals.clone());
+    let (short, summary, why) = (dump.clone(), "/debug/summary", "/debug/refusals");
     let admin = Routes::Admin(Arc::new(Admin {
-        pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: vec![("/debug/explain", Box::new(ask))],
+        pages: vec![("/config_dump", Box::new(move || dump.dump())), (summary, Box::new(move || short.summary()))],
+        questions: vec![
+            ("/debug/explain", Box::new(ask)),
+            (why, Box::new(move |query| refusals::answer(&refused, query))),
+        ],
+        inquiries: Vec::new(),
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

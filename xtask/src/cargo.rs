@@ -20,12 +20,14 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in a folder of the workspace").to_owned()
 }
 
-/// Builds programs of the workspace, each in the package of its name, and says where they are. Cargo's own words go to standard error.
+/// Builds programs of the workspace, and says where they are. Cargo's own words go to standard error.
 pub(crate) fn build<const N: usize>(names: [&str; N], profile: &str) -> anyhow::Result<[PathBuf; N]> {
     let mut command = cargo();
     command.args(["build", "--profile", profile]);
     for name in names {
-        command.args(["--package", name, "--bin", name]);
+        // The one program whose package has another name.
+        let package = if name == "weirctl" { "weir-ctl" } else { name };
+        command.args(["--package", package, "--bin", name]);
     }
     let built = run_with_messages(command)?;
     let find = |name: &str| {

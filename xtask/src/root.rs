@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, bail};
 
 /// Set for the raised part of a task, to where its programs are.
-const BUILT: &str = "WEIR_XTASK_BUILT";
+pub(crate) const BUILT: &str = "WEIR_XTASK_BUILT";
 
 /// Whether this process may make namespaces.
 pub(crate) fn is_root() -> bool {

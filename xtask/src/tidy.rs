@@ -33,6 +33,7 @@ pub(crate) fn check(root: &Path, metadata: &Metadata) -> Result<Vec<Finding>> {
         } else if file.ends_with(".md") {
             let text = String::from_utf8(bytes).with_context(|| format!("{file} is not UTF-8"))?;
             findings.extend(documents::all(file, &text, &files, &members));
+            findings.extend(documents::commands(root, file, &text));
             if file == documents::FEATURES {
                 features = text;
             }
@@ -65,6 +66,22 @@ pub(crate) fn tracked(root: &Path) -> Result<Vec<String>> {
     files.dedup();
     files.retain(|file| root.join(file).is_file());
     Ok(files)
+}
+
+/// The Rust files of the repository with their texts and, for each line from 0, whether it is there for tests only.
+///
+/// # Errors
+/// As [`tracked`], or when a file cannot be read.
+pub(crate) fn product(root: &Path) -> Result<Vec<(String, String, Vec<bool>)>> {
+    let mut texts = Vec::new();
+    let mut sources = Vec::new();
+    for file in tracked(root)?.into_iter().filter(|file| file.ends_with(".rs")) {
+        let text = fs::read_to_string(root.join(&file)).with_context(|| format!("{file} cannot be read"))?;
+        sources.push(Source::read(&file, &text));
+        texts.push(text);
+    }
+    let sources = with_test_modules(sources).into_iter().zip(texts);
+    Ok(sources.map(|(source, text)| (source.path.clone(), text, source.tests())).collect())
 }
 
 /// The same files, with those marked as tests that another declares by `#[cfg(test)] mod name;`.

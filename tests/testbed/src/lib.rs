@@ -21,7 +21,7 @@ pub mod work;
 pub use binaries::binary;
 pub use http::{Answer, http_get, http_get_from};
 pub use manifests::{NamespaceSpec, PodSpec, ServiceSpec, Stack, write_atomically};
-pub use mesh::{Mesh, MetricSum};
+pub use mesh::{Mesh, MetricSum, sum_by};
 pub use process::{Process, run_to_end};
 pub use sniffer::{Sniffer, TlsSession, WireReport};
 pub use sweep::sweep;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use weir_netlink::NetNs;
-use weir_testbed::http_get;
 use weir_testbed::work::{
     ConnectLoad, Direction, Hold, HttpServer, RequestLoad, StreamLoad, TcpMode, TcpServer, raise_file_limit,
 };
+use weir_testbed::{http_get, sum_by};
 
 #[derive(Parser)]
 #[command(about = "Workloads and load generators for the pods of a test")]
@@ -90,6 +90,19 @@ enum Command {
         #[arg(long, default_value = "/")]
         path: String,
     },
+    /// Read a program's metrics and add up the series of one, by the values of a label: what PromQL calls `sum by (LABEL) (METRIC{NAME="VALUE"})`.
+    Sum {
+        /// Where the metrics are served.
+        #[arg(long, default_value = "[::1]:15020")]
+        of: SocketAddr,
+        /// The metric.
+        metric: String,
+        #[arg(long, value_name = "LABEL")]
+        by: String,
+        /// Only series with this label; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE")]
+        with: Vec<String>,
+    },
     /// Open connections and hold them until standard input ends.
     Hold {
         #[arg(long)]
@@ -139,6 +152,14 @@ fn main() -> anyhow::Result<()> {
             let answer = http_get(&NetNs::current()?, to, &path)?;
             anyhow::ensure!(answer.status == 200, "status {}: {}", answer.status, answer.body.trim_end());
             println!("{}", answer.body.trim_end());
+            Ok(())
+        }
+        Command::Sum { of, metric, by, with } => {
+            let answer = http_get(&NetNs::current()?, of, "/metrics")?;
+            anyhow::ensure!(answer.status == 200, "metrics: status {}", answer.status);
+            for (value, sum) in sum_by(&answer.body, &metric, &by, &with)? {
+                println!("{value} {sum}");
+            }
             Ok(())
         }
         Command::Hold { to, connections } => Hold { to, connections }.run(&mut stdout(), &mut stdin().lock()),

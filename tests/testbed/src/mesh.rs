@@ -1,5 +1,6 @@
 //! An agent on every node, and what they say of themselves.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,14 +51,24 @@ impl Mesh {
     /// # Errors
     /// When one ends or does not become ready in a minute: with its log.
     pub fn start(topology: &Topology, agent: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(topology, agent, |index| {
+            let mut command = topology.agent_command(agent, index);
+            command.args(flags);
+            command
+        })
+    }
+
+    /// The same, each by a command for its node.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(topology: &Topology, agent: &Path, command: impl Fn(usize) -> Command) -> anyhow::Result<Self> {
         // Whatever fails below, what was started is stopped and cleaned up by the drop of this value.
         let mut mesh = Self { agents: Vec::new(), places: Vec::new() };
         for (index, node) in topology.nodes().iter().enumerate() {
             let (netns, bpf_dir) = (NetNs::open(node.netns_path())?, topology.bpf_dir(index));
             mesh.places.push(Place { netns, agent: agent.into(), bpf_dir });
-            let mut command = topology.agent_command(agent, index);
-            command.args(flags);
-            mesh.agents.push(topology.start_on_node(index, command)?);
+            mesh.agents.push(topology.start_on_node(index, command(index))?);
         }
         for agent in &mut mesh.agents {
             agent.wait_ready(own(READY_PORT), "/healthz/ready", PATIENCE)?;
@@ -164,9 +175,40 @@ pub(crate) fn add_up(text: &str, name: &str, labels: &[&str]) -> anyhow::Result<
     Ok(sum)
 }
 
+/// The sums of metric `name`, by the values of the label `by`, of those series that have each of `with`, as `name=value`.
+///
+/// # Errors
+/// When a series is no count, or none has that label.
+pub fn sum_by(text: &str, name: &str, by: &str, with: &[String]) -> anyhow::Result<BTreeMap<String, u64>> {
+    let with: Vec<String> = with.iter().map(|one| one.replacen('=', "=\"", 1) + "\"").collect();
+    let with: Vec<&str> = with.iter().map(String::as_str).collect();
+    let mut sums = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with(name)) {
+        let sum = add_up(line, name, &with)?;
+        let value = line.split_once(&format!("{by}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        if let (Some((value, _)), 1) = (value, sum.series) {
+            *sums.entry(value.to_owned()).or_insert(0) += sum.value;
+        }
+    }
+    ensure!(!sums.is_empty(), "no series of {name} has {by} and {with:?}");
+    Ok(sums)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn series_are_added_up_by_the_values_of_a_label() {
+        let text = "a_total{r=\"x\",q=\"1\"} 3\na_total{r=\"x\",q=\"2\"} 4\na_total{r=\"y\",q=\"1\"} 5\na_total_more{r=\"x\",q=\"1\"} 6\n";
+        let sums = |by: &str, with: &[&str]| {
+            let with: Vec<String> = with.iter().map(|one| (*one).to_owned()).collect();
+            sum_by(text, "a_total", by, &with).map(|sums| format!("{sums:?}")).map_err(|error| error.to_string())
+        };
+        assert_eq!(sums("q", &[]).unwrap(), r#"{"1": 8, "2": 4}"#);
+        assert_eq!(sums("q", &["r=x"]).unwrap(), r#"{"1": 3, "2": 4}"#);
+        assert!(sums("q", &["r=z"]).unwrap_err().contains("no series of a_total"));
+    }
 
     #[test]
     fn series_are_added_up_by_name_and_labels() {

@@ -37,6 +37,19 @@ pub(super) fn all(path: &str, text: &str, files: &[String], members: &[String]) 
     findings
 }
 
+/// What is wrong with the commands of a document people follow: README.md, and those below `docs`.
+pub(super) fn commands(root: &Path, path: &str, text: &str) -> Vec<Finding> {
+    if path != "README.md" && !path.starts_with("docs/") {
+        return Vec::new();
+    }
+    let place = |fault: &str| {
+        let (_, rest) = fault.split_once(':')?;
+        let (line, what) = rest.split_once(": ")?;
+        Some(Finding::at(path, line.parse().ok()?, what))
+    };
+    weir_documents::faults(root, path, text).iter().filter_map(|fault| place(&fault.0)).collect()
+}
+
 /// Features that name a test which none of `sources` has. A name is what stands in back quotes and has the look of a test's:
 /// several words joined by underscores.
 pub(super) fn features_without_test(text: &str, sources: &[String]) -> Vec<Finding> {

@@ -78,6 +78,11 @@ impl Source {
         declared.filter_map(name).collect()
     }
 
+    /// For each line whether it is there for tests only.
+    pub(super) fn tests(&self) -> Vec<bool> {
+        self.lines.iter().map(|line| line.part == Part::Test).collect()
+    }
+
     /// How many lines the file has without its tests.
     pub(super) fn product_lines(&self) -> usize {
         self.lines.iter().filter(|line| line.part == Part::Product).count()

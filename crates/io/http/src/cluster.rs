@@ -1,7 +1,8 @@
 //! The endpoints of one service, port and subset, with the connections to each.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
+    num::NonZeroU32,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -9,12 +10,13 @@ use std::{
 
 use hashbrown::HashMap;
 use tokio::sync::{Mutex, Notify};
-use weir_balance::{Balancer, Breaker, Endpoint as Balanced, Limits, PerWorker, Shared, Uses};
+use weir_balance::{Algorithm, Balancer, Breaker, Endpoint as Balanced, Limits, PerWorker, Shared, Uses};
 use weir_model::{AppProtocol, Hostname, Port};
-use weir_serving::{ClusterPolicy, UnknownSubset, Upgrade};
+use weir_route::Held;
+use weir_serving::{ClusterPolicy, Resolution, UnknownSubset, Upgrade};
 
 use crate::{
-    around::{Around, Endpoint, Snapshot},
+    around::{Around, Arrival, Dial, Endpoint, Snapshot, Speaks},
     engine::Engine,
     link::Link,
     meter::Clock,
@@ -66,6 +68,8 @@ pub(crate) struct Cluster<A: Around> {
     pub(crate) balancer: RefCell<Balancer>,
     /// By their address as text, as the balancer knows them.
     members: HashMap<Arc<str>, Rc<Upstream<A>>, foldhash::fast::RandomState>,
+    /// Their names by what stands for them in sessions; made when the first session comes.
+    sessions: OnceCell<HashMap<u64, Arc<str>, foldhash::fast::RandomState>>,
     version: u64,
     used: Cell<Duration>,
     /// Retries under way on this worker.
@@ -154,7 +158,11 @@ impl<A: Around> Cluster<A> {
         let destinations = snapshot.serving.destinations(key.host);
         let subset = key.subset.map(|subset| destinations.subset(key.host, subset)).transpose()?;
         let policies = subset.map_or(&destinations.policies, |subset| &subset.policies);
-        let policy = Arc::clone(policies.of(key.port));
+        let mut policy = Arc::clone(policies.of(key.port));
+        let external = snapshot.serving.host(key.host).map(|host| &host.external.resolution);
+        if external == Some(&Resolution::Original) && policy.balance.algorithm != Algorithm::Passthrough {
+            Arc::make_mut(&mut policy).balance.algorithm = Algorithm::Passthrough;
+        }
         let endpoints = engine.around.endpoints(key.host, key.port, subset);
         let breaker = match before {
             Some(before) if before.policy.balance.limits == policy.balance.limits => before.breaker.clone(),
@@ -166,9 +174,14 @@ impl<A: Around> Cluster<A> {
     }
 
     /// One endpoint that was asked for by its address.
-    pub(crate) fn alone(engine: &Engine<A>, endpoint: Option<Endpoint>, version: u64) -> Self {
+    pub(crate) fn alone(
+        engine: &Engine<A>,
+        endpoint: Option<Endpoint>,
+        version: u64,
+        policy: Arc<ClusterPolicy>,
+    ) -> Self {
         let breaker = Breaker::new(Limits::default());
-        Self::of(engine, None, Arc::default(), breaker, endpoint.into_iter().collect(), (version, None))
+        Self::of(engine, None, policy, breaker, endpoint.into_iter().collect(), (version, None))
     }
 
     fn of(
@@ -181,7 +194,10 @@ impl<A: Around> Cluster<A> {
     ) -> Self {
         let known = |name: &Arc<str>, endpoint: &Endpoint| {
             let known = before?.members.get(name)?;
+            // What was said before the first request of a connection holds for all of it.
+            let is_alike = before.is_some_and(|before| before.policy.is_dialed_as(&policy));
             let is_same = known.endpoint.name == endpoint.name && known.endpoint.protocol == endpoint.protocol;
+            let is_same = is_same && is_alike;
             is_same.then(|| Rc::clone(known))
         };
         let mut members: HashMap<_, _, foldhash::fast::RandomState> = HashMap::default();
@@ -214,6 +230,7 @@ impl<A: Around> Cluster<A> {
             breaker,
             balancer: RefCell::new(balancer),
             members,
+            sessions: OnceCell::new(),
             version,
             used: Cell::new(engine.clock.now()),
             retrying: before.map_or_else(PerWorker::default, |before| before.retrying.clone()),
@@ -246,6 +263,12 @@ impl<A: Around> Cluster<A> {
         self.members.get(name)
     }
 
+    /// The endpoint that a session holds on to.
+    pub(crate) fn held(&self, endpoint: u64) -> Option<&Arc<str>> {
+        let by_hash = || self.members.keys().map(|name| (Held::hash(name), Arc::clone(name))).collect();
+        self.sessions.get_or_init(by_hash).get(&endpoint)
+    }
+
     /// Closes connections that have rested for too long, and such as the other side has closed.
     pub(crate) fn sweep(&self, now: Duration) {
         for upstream in self.members.values() {
@@ -258,9 +281,17 @@ impl<A: Around> Cluster<A> {
         self.members.values().for_each(|upstream| upstream.leave());
     }
 
-    /// How often a new connection may be used.
+    /// How often a new connection may be used: once, if it begins with whose it is.
     pub(crate) fn uses(&self) -> Uses {
-        Uses::new(self.policy.balance.requests_per_connection)
+        Uses::new(match self.policy.proxy_protocol {
+            Some(_) => Some(NonZeroU32::MIN),
+            None => self.policy.balance.requests_per_connection,
+        })
+    }
+
+    /// How a connection to one of its endpoints is made.
+    pub(crate) fn dial<'d>(&'d self, arrival: &'d Arrival, speaks: Speaks) -> Dial<'d> {
+        Dial { arrival, host: self.key.as_ref().map(|key| &key.host), policy: &self.policy, speaks }
     }
 
     /// Whether an endpoint is spoken to in HTTP/2.

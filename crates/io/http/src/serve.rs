@@ -24,7 +24,7 @@ use tokio::{
 };
 use weir_balance::{Shared, Slot};
 use weir_model::AppProtocol;
-use weir_serving::Host;
+use weir_serving::{ClusterPolicy, Host};
 
 use crate::{
     around::{Around, Arrival, Snapshot, Target},
@@ -45,6 +45,8 @@ pub(crate) struct Talk<A: Around> {
     pub(crate) engine: Rc<Engine<A>>,
     pub(crate) arrival: Arrival,
     pub(crate) meter: Rc<Meter>,
+    /// The host that it asks for by TLS, where somebody wants to know.
+    pub(crate) name: Option<Box<str>>,
     /// What is served to it, as of some version.
     seat: RefCell<Option<Seat>>,
     /// Where it wanted to go, if that was no service.
@@ -80,23 +82,24 @@ impl<A: Around> Talk<A> {
         host
     }
 
-    /// Where the client wanted to go, as a service with one endpoint.
-    pub(crate) fn lone(&self, version: u64) -> Rc<Cluster<A>> {
+    /// Where the client wanted to go, as a service with one endpoint, whose connections begin as the policy has it.
+    pub(crate) fn lone(&self, version: u64, policy: &Arc<ClusterPolicy>) -> Rc<Cluster<A>> {
         if let Some((known, cluster)) = &*self.lone.borrow()
             && *known == version
+            && cluster.policy.is_dialed_as(policy)
         {
             return Rc::clone(cluster);
         }
         let original = self.engine.around.original(&self.arrival);
-        let cluster = Rc::new(Cluster::alone(&self.engine, original, version));
+        let cluster = Rc::new(Cluster::alone(&self.engine, original, version, Arc::clone(policy)));
         self.lone.replace(Some((version, Rc::clone(&cluster))));
         cluster
     }
 
     /// Where the client wanted to go.
-    pub(crate) fn original(&self) -> Option<Rc<Upstream<A>>> {
+    pub(crate) fn original(&self, policy: &Arc<ClusterPolicy>) -> Option<Rc<Upstream<A>>> {
         let version = self.engine.around.snapshot().version;
-        self.lone(version).first()
+        self.lone(version, policy).first()
     }
 
     pub(crate) fn switch(&self, switch: Switch<A>) {
@@ -115,7 +118,13 @@ where
         Target::Service { protocol, .. } => *protocol,
         Target::Pod { .. } => AppProtocol::Unknown,
     };
+    let mut name = None;
     let (speech, first) = match protocol {
+        AppProtocol::Tls if asks_for_names(&engine, &arrival) => {
+            let (asked, first) = sniff::name(&mut io, &meter, engine.settings.idle).await;
+            name = asked;
+            (Speech::Other, first)
+        }
         AppProtocol::Tcp | AppProtocol::Tls => (Speech::Other, Bytes::new()),
         AppProtocol::Unknown => sniff::sniff(&mut io, engine.settings.sniff).await,
         AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc => {
@@ -126,6 +135,7 @@ where
         engine,
         arrival,
         meter: Rc::clone(&meter),
+        name,
         seat: RefCell::default(),
         lone: RefCell::default(),
         switch: RefCell::default(),
@@ -139,6 +149,12 @@ where
         Speech::Other => relay::connection(talk, Wire::new(io, first, meter)).await,
         Speech::Nothing => {}
     }
+}
+
+/// Whether it has to be known which host a client of TLS asks for. Else nobody waits for its first bytes.
+fn asks_for_names<A: Around>(engine: &Engine<A>, arrival: &Arrival) -> bool {
+    let Target::Service { host, port, .. } = &arrival.target else { return false };
+    engine.around.snapshot().serving.host(host).is_some_and(|host| host.tcp.asks_for_names(*port))
 }
 
 /// What was agreed to speak instead of HTTP holds its connection, which would hold it: whatever ends the connection takes it out.

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use kube::client::UpgradeConnectionError;
+
 /// Why something did not come from, or did not get to, an API server. `what` names the request: a verb and an object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +51,14 @@ pub enum Error {
         /// Bytes it may have.
         max: usize,
     },
+    /// More objects than are read.
+    #[error("{what}: there are more than {max}")]
+    TooMany {
+        /// The request.
+        what: String,
+        /// Objects there may be.
+        max: usize,
+    },
     /// An answer that is no JSON, or not of its form.
     #[error("{what}: the answer cannot be read")]
     Malformed {
@@ -75,6 +85,11 @@ impl Error {
         if let kube::Error::Api(status) = source {
             return Self::Status { what, code: status.code, message: status.message };
         }
+        // Of an answer instead of a WebSocket the library keeps no more than its status.
+        if let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) = source {
+            let message = status.canonical_reason().unwrap_or_default().to_owned();
+            return Self::Status { what, code: status.as_u16(), message };
+        }
         Self::Unreachable { what, source: Box::new(source) }
     }
 
@@ -86,6 +101,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::Slow { .. }
             | Self::TooLarge { .. }
+            | Self::TooMany { .. }
             | Self::Malformed { .. }
             | Self::Incomplete { .. } => None,
         }

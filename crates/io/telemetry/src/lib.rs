@@ -6,6 +6,7 @@
 
 mod access;
 mod access_log;
+mod certificates;
 mod control;
 mod error;
 mod http;
@@ -13,6 +14,7 @@ mod logging;
 mod metrics;
 mod process;
 mod readiness;
+mod recent;
 mod routes;
 mod server;
 mod spans;
@@ -23,6 +25,7 @@ mod fixtures;
 
 pub use access::{AccessEntry, AccessEvent, AccessParty, Direction};
 pub use access_log::{AccessDetail, AccessLog};
+pub use certificates::{CertificateSpan, Certificates};
 pub use control::ControlState;
 pub use error::Error;
 pub use http::{
@@ -32,7 +35,8 @@ pub use logging::{LogFormat, LogHandle, init};
 pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 pub use readiness::{Readiness, Unready};
-pub use routes::{Admin, Page, Query, Question, Routes};
+pub use recent::{Cursor, Happened, Recent, RecentPage, Recorder};
+pub use routes::{Admin, Answering, Inquiry, Page, Query, Question, Routes};
 pub use server::{AdminPort, bind, bind_loopback, everywhere, serve};
 pub use spans::{EndpointError, Exporter, OtlpEndpoint, Pace, Proxy, RequestId, Span, SpanLog, TraceContext, exporter};
 pub use traffic::{Reporter, SecurityPolicy, TcpLabels, TcpSeries};
