@@ -1,6 +1,7 @@
 //! `/config_dump`: everything the agent knows, for `weirctl` and for people. Names of fields are ztunnel's where it has them.
 
 pub(crate) mod asked;
+pub(crate) mod explained;
 pub(crate) mod lists;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,16 +4,14 @@ use std::{os::fd::AsFd, path::Path};
 
 use anyhow::Context;
 
-use crate::{
-    pod::ROUTING,
-    routed::{Routed, find},
-};
+use crate::{pod::ROUTING, routed::Routed, run::settings_in};
 
-/// Takes the routing out of every pod that has it, then detaches and unpins everything below `bpf_dir`.
-pub(crate) fn run(bpf_dir: &Path) -> anyhow::Result<()> {
-    let routed = Routed::new(bpf_dir);
+/// Takes the routing out of every pod that has it, then detaches and unpins everything below `bpf_dir`. Pods are found in `proc`.
+pub(crate) fn run(bpf_dir: &Path, proc: &Path) -> anyhow::Result<()> {
+    settings_in(proc);
+    let routed = Routed::new(bpf_dir, proc);
     let cookies = routed.all().context("reading which pods have our routing")?;
-    for netns in find(&cookies) {
+    for netns in routed.find(&cookies) {
         let fd = netns.as_fd().try_clone_to_owned().context("opening a network namespace")?;
         ROUTING
             .remove(&weir_netlink::NetNs::from_fd(fd))

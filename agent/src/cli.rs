@@ -213,7 +213,11 @@ pub(crate) enum Switch {
 pub(crate) enum Task {
     /// Take everything of Weir out of the kernel: links, maps, pins, routing rules, routes, settings. Pods then talk without
     /// the mesh.
-    Cleanup,
+    Cleanup {
+        /// The node's /proc, where namespaces are found by their processes and have their settings.
+        #[arg(long, env = "HOSTPROC", value_name = "DIR", default_value = "/proc")]
+        proc: PathBuf,
+    },
     /// Put the CNI plugin on this node, or take it off.
     #[command(subcommand)]
     Cni(Cni),
@@ -295,10 +299,11 @@ mod tests {
         for words in [
             &["weir-agent", "cleanup", "--bpf-dir", "/x"][..],
             &["weir-agent", "--node-name", "n1", "--bpf-dir", "/x", "cleanup"],
+            &["weir-agent", "--bpf-dir", "/x", "cleanup", "--proc", "/host/proc"],
         ] {
             let arguments = Arguments::read(words).unwrap();
             assert_eq!(arguments.bpf_dir, PathBuf::from("/x"), "{words:?}");
-            assert!(matches!(arguments.part, Part::Task(Task::Cleanup)), "{words:?}");
+            assert!(matches!(arguments.part, Part::Task(Task::Cleanup { .. })), "{words:?}");
         }
     }
 

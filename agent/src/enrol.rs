@@ -29,7 +29,7 @@ use crate::{
     listeners,
     namespaces::{Authority, same},
     pod::{Pod, ROUTING, Stage},
-    routed::{Routed, find},
+    routed::Routed,
     worker::{Order, Shared},
 };
 
@@ -374,7 +374,7 @@ impl Enroller {
         let caught = self.redirect.enrolled().unwrap_or_default();
         let noted = self.routed.all().unwrap_or_default();
         let left = noted.into_iter().filter(|cookie| !ours(cookie) && !caught.contains(cookie)).collect();
-        for netns in find(&left) {
+        for netns in self.routed.find(&left) {
             let removed = netns
                 .as_fd()
                 .try_clone_to_owned()

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let result = match arguments.part {
-        cli::Part::Task(cli::Task::Cleanup) => cleanup::run(&arguments.bpf_dir),
+        cli::Part::Task(cli::Task::Cleanup { proc }) => cleanup::run(&arguments.bpf_dir, &proc),
         cli::Part::Task(cli::Task::Cni(task)) => install::run(&task),
         cli::Part::Agent(agent) => run::run(*agent, arguments.bpf_dir),
     };

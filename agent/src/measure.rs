@@ -1,13 +1,10 @@
 //! Metrics that are read when they are asked for.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::UNIX_EPOCH,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_ebpf_loader::{Counter, Counters, Redirect};
 use weir_identity::CertificateReport;
-use weir_telemetry::{AccessLog, Kind, Sample, Value};
+use weir_telemetry::{AccessLog, CertificateSpan, Certificates, Kind, Sample, Value};
 
 use crate::{install::Repairs, worker::Shared};
 
@@ -63,17 +60,10 @@ pub(crate) fn collect(shared: &Shared, access: Option<AccessLog>, decisions: Dec
         move || decisions.samples(),
     );
     let identities = shared.identities.clone();
-    metrics.collect(
-        "weir_certificate_expiry_timestamp_seconds",
-        "When the certificate of an identity expires",
-        Kind::Gauge,
-        move || identities.snapshot().into_iter().filter_map(expiry).collect(),
-    );
-    let identities = shared.identities.clone();
-    metrics.collect("weir_certificates_issued", "Certificates issued", Kind::Counter, move || one(identities.issued()));
-    let identities = shared.identities.clone();
-    metrics.collect("weir_certificate_failures", "Certificates that could not be issued", Kind::Counter, move || {
-        one(identities.failed())
+    metrics.certificates(move || Certificates {
+        issued: identities.issued(),
+        failed: identities.failed(),
+        held: identities.snapshot().into_iter().filter_map(span).collect(),
     });
     let shadows = shared.shadows.clone();
     metrics.collect(
@@ -110,8 +100,7 @@ fn one(value: u64) -> Vec<Sample> {
     vec![Sample { labels: Vec::new(), value: Value::Whole(value) }]
 }
 
-fn expiry(report: CertificateReport) -> Option<Sample> {
-    let seconds = report.not_after?.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let labels = vec![("identity", report.identity.to_string())];
-    Some(Sample { labels, value: Value::Whole(seconds) })
+fn span(report: CertificateReport) -> Option<CertificateSpan> {
+    let (from, until) = (report.not_before?, report.not_after?);
+    Some(CertificateSpan { identity: report.identity.to_string(), from, until })
 }

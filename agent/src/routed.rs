@@ -14,12 +14,14 @@ use weir_net::Netns;
 #[derive(Debug, Clone)]
 pub(crate) struct Routed {
     folder: PathBuf,
+    /// Where processes are.
+    proc: PathBuf,
 }
 
 impl Routed {
-    /// The notes beside the pins in `bpf_dir`.
-    pub(crate) fn new(bpf_dir: &Path) -> Self {
-        Self { folder: bpf_dir.join("routed") }
+    /// The notes beside the pins in `bpf_dir`. Namespaces are looked for in `proc`.
+    pub(crate) fn new(bpf_dir: &Path, proc: &Path) -> Self {
+        Self { folder: bpf_dir.join("routed"), proc: proc.to_owned() }
     }
 
     /// Notes a pod before its routing is put in.
@@ -48,6 +50,24 @@ impl Routed {
     pub(crate) fn close(&self) -> io::Result<()> {
         ignore_absent(fs::remove_dir(&self.folder))
     }
+
+    /// The network namespaces with these cookies, among all that a process is in or that are mounted somewhere. One that is not
+    /// found is gone, and its routing with it.
+    pub(crate) fn find(&self, cookies: &HashSet<u64>) -> Vec<Netns> {
+        if cookies.is_empty() {
+            return Vec::new();
+        }
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for path in paths(&self.proc) {
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            if !seen.insert((meta.dev(), meta.ino())) {
+                continue;
+            }
+            found.extend(Netns::open(&path).ok().filter(|netns| cookies.contains(&netns.cookie())));
+        }
+        found
+    }
 }
 
 fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
@@ -57,30 +77,12 @@ fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The network namespaces with these cookies, among all that a process is in or that are mounted somewhere. One that is not
-/// found is gone, and its routing with it.
-pub(crate) fn find(cookies: &HashSet<u64>) -> Vec<Netns> {
-    if cookies.is_empty() {
-        return Vec::new();
-    }
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for path in paths() {
-        let Ok(meta) = fs::metadata(&path) else { continue };
-        if !seen.insert((meta.dev(), meta.ino())) {
-            continue;
-        }
-        found.extend(Netns::open(&path).ok().filter(|netns| cookies.contains(&netns.cookie())));
-    }
-    found
-}
-
-fn paths() -> Vec<PathBuf> {
+fn paths(proc: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     if let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") {
         paths.extend(mounts.lines().filter_map(mounted_namespace));
     }
-    if let Ok(processes) = fs::read_dir("/proc") {
+    if let Ok(processes) = fs::read_dir(proc) {
         let numbered = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
         paths.extend(
             processes
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_noted_is_known_until_it_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let routed = Routed::new(folder.path());
+        let routed = Routed::new(folder.path(), Path::new("/proc"));
         assert!(routed.all().unwrap().is_empty());
         routed.note(7).unwrap();
         routed.note(7).unwrap();
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(routed.all().unwrap(), HashSet::from([7, 8]));
         routed.forget(7).unwrap();
         routed.forget(7).unwrap();
-        assert_eq!(Routed::new(folder.path()).all().unwrap(), HashSet::from([8]));
+        assert_eq!(Routed::new(folder.path(), Path::new("/proc")).all().unwrap(), HashSet::from([8]));
         routed.forget(8).unwrap();
         routed.close().unwrap();
         routed.close().unwrap();

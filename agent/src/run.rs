@@ -25,7 +25,7 @@ use weir_telemetry::{AccessLog, Admin, ControlState, Inquiry, LogHandle, Metrics
 use weir_world::World;
 
 use crate::{
-    admin::{ConfigState, Sources, asked, lists},
+    admin::{ConfigState, Sources, asked, explained, lists},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
     demand::Demands,
@@ -55,6 +55,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn run(agent: AgentArguments, bpf_dir: std::path::PathBuf) -> anyhow::Result<()> {
     let logging = weir_telemetry::init(agent.log_format, &agent.log_level).context("--log-level")?;
     raise_descriptor_limit();
+    settings_in(&agent.proc);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     runtime.block_on(Agent::start_and_run(agent, bpf_dir, logging))
 }
@@ -89,7 +90,7 @@ impl Agent {
         };
         let readiness = Readiness::default();
         let Origin { source, world, issuer, control, demands, dial } = Origin::open(&arguments, settings, &readiness)?;
-        let routed = Routed::new(&bpf_dir);
+        let routed = Routed::new(&bpf_dir, &arguments.proc);
         let redirect = Redirect::start(&weir_ebpf_loader::Settings {
             pin_dir: bpf_dir,
             cgroup_root: arguments.cgroup_root.clone(),
@@ -213,6 +214,7 @@ impl Agent {
         self.config.accepted(timestamp(now), ignored, statuses);
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
@@ -221,6 +223,7 @@ impl Agent {
             tracing::error!("refused, the last good state stays in force: {line}");
         }
         self.shared.metrics.config_rejected.inc();
+        self.shared.metrics.config_refused.set(1);
         self.config.rejected(timestamp(SystemTime::now()), lines);
     }
 
@@ -379,11 +382,12 @@ async fn serve(
     let quit = stop.clone();
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
-    let world = shared.world.clone();
+    let (world, mesh) = (shared.world.clone(), shared.world.clone());
     let (dump, summary) = (Arc::new(dump), "/debug/summary");
     let short = dump.clone();
     let mut questions = lists::questions(&world, shared.refusals.clone());
     questions.push(("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query))));
+    questions.push(("/debug/explain", Box::new(move |query| explained::answer(&mesh.load(), query))));
     let admin = Routes::Admin(Arc::new(Admin {
         pages: vec![("/config_dump", Box::new(move || dump.dump())), (summary, Box::new(move || short.summary()))],
         questions,
@@ -458,6 +462,14 @@ fn serve_enrolment(
         tokio::spawn(client.run(ended()));
     }
     Ok(())
+}
+
+/// Has the settings of namespaces written below this `/proc`: in a container its own cannot be written.
+pub(crate) fn settings_in(proc: &std::path::Path) {
+    let settings = proc.join("sys");
+    if settings.is_dir() {
+        weir_netlink::sysctls_in(&settings);
+    }
 }
 
 /// Two descriptors a connection: the soft limit of most systems is far too low.

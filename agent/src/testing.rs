@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use weir_model::{
-    Clause, Enrolment, Health, LocalPod, Locality, Match, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Sides, SpiffeId, Termination, TextMatch, Tunnel, Workload,
-    WorkloadKind, WorkloadUid,
+    AppProtocol, Clause, Enrolment, Health, HealthPolicy, LocalPod, Locality, Match, Membership, NetworkMode, Policy,
+    PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource, Port, RulePlace, Service, ServicePort,
+    Sides, SpiffeId, Termination, TextMatch, Tunnel, WaypointAddress, WaypointDestination, Workload, WorkloadKind,
+    WorkloadUid,
 };
 use weir_world::{Mesh, World};
 
@@ -87,4 +88,37 @@ pub(crate) fn world(policies: impl IntoIterator<Item = Policy>, a: Tunnel) -> Ar
         local_pods: vec![local("a"), local("b")],
         ..Mesh::default()
     }))
+}
+
+/// The mesh of `a`, and a service `shop` that is bound to the waypoint `gate`.
+pub(crate) fn bound() -> World {
+    let name = |name: &str| format!("ns/{name}.ns.svc.cluster.local").parse().unwrap();
+    let service = |short: &str, octet: u8, port: u16, waypoint: Option<WaypointAddress>| Service {
+        name: name(short),
+        short_name: short.into(),
+        vips: [format!("10.96.0.{octet}/32"), format!("fd00:96::{octet}/128")]
+            .map(|vip| ("".parse().unwrap(), vip.parse().unwrap()))
+            .into(),
+        ports: vec![ServicePort {
+            name: "".into(),
+            port: Port::new(port).unwrap(),
+            protocol: AppProtocol::Unknown,
+            target: None,
+        }],
+        health_policy: HealthPolicy::OnlyReady,
+        waypoint,
+        unsupported: None,
+    };
+    let hbone = Port::new(15008).unwrap();
+    let gate = Workload {
+        termination: Termination::Own,
+        services: vec![Membership { service: name("gate"), ports: vec![(hbone, hbone)] }],
+        ..workload("gate", 3, Tunnel::Hbone)
+    };
+    let waypoint = WaypointAddress { destination: WaypointDestination::Service(name("gate")), port: hbone };
+    World::new(Mesh {
+        workloads: vec![workload("a", 1, Tunnel::Hbone), gate],
+        services: vec![service("shop", 1, 80, Some(waypoint)), service("gate", 2, 15008, None)],
+        ..Mesh::default()
+    })
 }

@@ -8,6 +8,8 @@ use weir_issuance::NodeAgents;
 use weir_model::{ClusterId, Namespace, Network, TrustDomain};
 use weir_telemetry::{AdminPort, LogFormat, everywhere};
 
+use crate::deployer;
+
 /// The control plane of Weir: turns what users declare into the mesh, serves it to agents, and signs identities.
 #[derive(Debug, Parser)]
 #[command(name = "weir-control", version)]
@@ -81,9 +83,21 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "90d", value_name = "TIME", value_parser = duration)]
     pub(crate) longest_lifetime: Duration,
 
+    /// The image of the waypoints that are deployed for Gateways; without it none are.
+    #[arg(long, env = "WAYPOINT_IMAGE", value_name = "IMAGE", conflicts_with = "manifests")]
+    pub(crate) waypoint_image: Option<String>,
+
+    /// Where the waypoints that are deployed find this control plane; the Service weir-control of its namespace when absent.
+    #[arg(long, value_name = "https://HOST:PORT", requires = "waypoint_image")]
+    pub(crate) waypoint_control: Option<String>,
+
     /// Where agents are served: discovery and certificates, over TLS.
     #[arg(long, default_value_t = everywhere(15012), value_name = "ADDRESS")]
     pub(crate) grpc_addr: SocketAddr,
+
+    /// Where API servers ask whether an object may be kept, over TLS. Without it nobody is asked.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) webhook_addr: Option<SocketAddr>,
 
     /// Where /metrics is served.
     #[arg(long, default_value_t = everywhere(15014), value_name = "ADDRESS")]
@@ -111,6 +125,29 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// How waypoints are deployed, if they are. They are told what mesh this is in flags that they have, too.
+    pub(crate) fn deploying(&self) -> Option<deployer::Settings> {
+        let image = self.waypoint_image.clone()?;
+        let own = format!("https://weir-control.{}.svc:{}", self.namespace, self.grpc_addr.port());
+        let mut flags = vec![
+            format!("--trust-domain={}", self.trust_domain),
+            format!("--cluster-id={}", self.cluster_id),
+            format!("--cluster-domain={}", self.cluster_domain),
+            format!("--root-namespace={}", self.root_namespace),
+            format!(
+                "--log-format={}",
+                match self.log_format {
+                    LogFormat::Text => "text",
+                    LogFormat::Json => "json",
+                }
+            ),
+        ];
+        // Empty is the default one.
+        let network = self.network.to_string();
+        flags.extend((!network.is_empty()).then(|| format!("--network={network}")));
+        Some(deployer::Settings { image, control: self.waypoint_control.clone().unwrap_or(own), flags })
+    }
+
     /// The names in the server's certificate: those given, or those of the usual Services, istiod's among them.
     pub(crate) fn names(&self) -> Vec<String> {
         if !self.serving_name.is_empty() {
@@ -165,6 +202,19 @@ mod tests {
                 assert!(row.contains(&format!("`{said}`")), "{row} does not say {said}");
             }
         }
+    }
+
+    #[test]
+    fn waypoints_are_told_what_mesh_it_is() {
+        let read = |more: &[&str]| Arguments::try_parse_from(["weir-control"].iter().chain(more)).unwrap().deploying();
+        assert_eq!(read(&[]), None);
+        let told = read(&["--waypoint-image=i", "--namespace=mesh", "--network=n", "--trust-domain=td"]).unwrap();
+        assert_eq!((&*told.image, &*told.control), ("i", "https://weir-control.mesh.svc:15012"));
+        for flag in ["--network=n", "--trust-domain=td", "--log-format=text"] {
+            assert!(told.flags.iter().any(|own| own == flag), "{flag} is not among {:?}", told.flags);
+        }
+        let elsewhere = read(&["--waypoint-image=i", "--waypoint-control=https://c:1"]).unwrap();
+        assert_eq!(elsewhere.control, "https://c:1");
     }
 
     #[test]

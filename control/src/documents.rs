@@ -1,36 +1,55 @@
 //! What waypoints are told: objects as their authors wrote them, each to those whose namespaces it concerns; and who is a waypoint.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     mem,
     sync::{Arc, PoisonError, RwLock},
 };
 
+use tokio::sync::Notify;
 use weir_compile::{concerns, is_of_waypoints};
-use weir_manifest::{ConfigKind, ConfigSpec, Object, ObjectKey};
+use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, Object, ObjectKey};
 use weir_model::{Namespace, ServiceAccount};
 use weir_xds::Store;
 
-/// The Gateways that are waypoints, by namespace and name: a waypoint runs as a service account of its Gateway's name.
+/// A Gateway, by namespace and name.
+pub(crate) type GatewayKey = (Namespace, Arc<str>);
+
+/// The Gateways that are waypoints: a waypoint runs as a service account of its Gateway's name.
 #[derive(Debug, Default)]
-pub(crate) struct Waypoints(RwLock<BTreeSet<(Namespace, Arc<str>)>>);
+pub(crate) struct Waypoints {
+    all: RwLock<BTreeMap<GatewayKey, Arc<ConfigObject>>>,
+    changed: Notify,
+}
 
 impl Waypoints {
     /// Whether a service account is that of a waypoint.
     pub(crate) fn include(&self, namespace: &Namespace, account: &ServiceAccount) -> bool {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.contains(&(namespace.clone(), account.as_str().into()))
+        let known = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        known.contains_key(&(namespace.clone(), account.as_str().into()))
     }
 
-    fn set(&self, key: &ObjectKey, is_one: bool) {
+    /// All of them, as they are now.
+    pub(crate) fn all(&self) -> BTreeMap<GatewayKey, Arc<ConfigObject>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the next change. For one who waits.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn set(&self, key: &ObjectKey, gateway: Option<&ConfigObject>) {
         let Some(namespace) = &key.namespace else { return };
         let name = (namespace.clone(), key.name.clone());
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if is_one {
-            known.insert(name)
-        } else {
-            known.remove(&name)
-        };
+        {
+            let mut known = self.all.write().unwrap_or_else(PoisonError::into_inner);
+            match gateway {
+                Some(gateway) => known.insert(name, Arc::new(gateway.clone())),
+                None => known.remove(&name),
+            };
+        }
+        self.changed.notify_one();
     }
 }
 
@@ -57,7 +76,7 @@ impl Documents {
             && config.kind == ConfigKind::Gateway
         {
             let is_one = matches!(&config.spec, ConfigSpec::Gateway(spec) if is_of_waypoints(&spec.class));
-            self.waypoints.set(&key, is_one);
+            self.waypoints.set(&key, Some(config).filter(|_| is_one));
         }
         let concerns: Vec<Namespace> = concerns(object).into_iter().collect();
         let told = document.filter(|_| !concerns.is_empty()).map(|json| weir_xds::Object { json, concerns });
@@ -68,7 +87,7 @@ impl Documents {
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
         self.shaped |= ConfigKind::ALL.into_iter().any(|kind| kind.name() == &*key.kind);
         if &*key.kind == ConfigKind::Gateway.name() {
-            self.waypoints.set(key, false);
+            self.waypoints.set(key, None);
         }
         self.changed.insert(key.to_string(), None);
     }

@@ -3,10 +3,12 @@
 //! In: a cluster's objects, or a folder of manifests; tokens; signing requests. Out: the mesh over delta ADS, certificates, and for people
 //! what it knows. It is in nobody's data path: agents that know the mesh go on without it.
 
+mod admission;
 mod annotate;
 mod ca;
 mod cli;
 mod debug;
+mod deployer;
 mod documents;
 mod measure;
 mod pods;

@@ -1,7 +1,10 @@
 //! What the control plane counts, by istiod's names where it has them.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::UNIX_EPOCH,
 };
 
@@ -14,7 +17,7 @@ use weir_telemetry::{
 };
 use weir_xds::{Discovery, Kind, Push};
 
-use crate::source::Mesh;
+use crate::{admission::Known, source::Mesh};
 
 /// Seconds. Istiod's own bounds.
 const SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
@@ -166,6 +169,26 @@ pub(crate) fn server(metrics: &Metrics, stats: Arc<weir_rpc::Stats>) {
     metrics.collect("weir_grpc_unauthenticated", "Calls refused for what they did not prove", Counter, move || {
         one(stats.unauthenticated.load(Relaxed))
     });
+}
+
+/// Of admission.
+pub(crate) fn reviews(metrics: &Metrics, known: &Arc<Known>) {
+    let of = known.clone();
+    metrics.collect(
+        "weir_admission_reviews",
+        "Objects that API servers asked about, by what was answered",
+        Counter,
+        move || {
+            let counts = &of.reviews;
+            let sample = |(verdict, count): (&str, &AtomicU64)| Sample {
+                labels: vec![("verdict", verdict.to_owned())],
+                value: Value::Whole(count.load(Relaxed)),
+            };
+            [("admitted", &counts.admitted), ("warned", &counts.warned), ("refused", &counts.refused)]
+                .map(sample)
+                .into()
+        },
+    );
 }
 
 /// Of the election.

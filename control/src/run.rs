@@ -18,10 +18,11 @@ use weir_telemetry::{Admin, LogHandle, Metrics, Readiness, Routes, Unready};
 use weir_xds::{Discovery, Refused, Store, Subscriber};
 
 use crate::{
+    admission::{self, Known},
     annotate::{Reported, annotate},
     ca::{self, Ca, Storage},
     cli::Arguments,
-    debug, measure,
+    debug, deployer, measure,
     profile::Profiler,
     routes::{self, Shapes},
     source::{self, Mesh, Origin},
@@ -62,15 +63,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
     });
     let storage = storage(&arguments, cluster.as_ref(), election.as_ref())?;
     let (ca, now, election) = open_ca(storage, ca_settings(&arguments), election).await?;
-    let mesh = Mesh {
-        store: Arc::new(Store::new()),
-        pods: Arc::default(),
-        waypoints: Arc::default(),
-        namespaces: watch::Sender::default(),
-        statuses: Arc::default(),
-        shapes: Arc::new(Shapes::new(settings(&arguments))),
-        state: Arc::default(),
-    };
+    let mesh = mesh(&arguments);
     let discovery = discovery(&arguments, &mesh, &metrics);
     let certificates = Certificates::new(now.authority.clone(), mesh.pods.clone(), issuance(&arguments));
     let agents = arguments.trusted_node_accounts.clone();
@@ -82,6 +75,7 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
 
     measure::discovery(&metrics, &discovery);
     measure::source(&metrics, &mesh);
+    mesh.known.iter().for_each(|known| measure::reviews(&metrics, known));
     measure::certificates(&metrics, &certificates);
     measure::server(&metrics, server.stats());
     election.iter().for_each(|election| measure::leader(&metrics, election.leadership()));
@@ -101,8 +95,11 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         routes::follow(shapes, statuses, ending).await;
         Ok(())
     });
+    let writing = cluster.as_ref().zip(election.as_ref().map(Election::leadership));
+    admit(&arguments, &mesh, &now, writing, &stop, &mut tasks).await?;
     if let (Some(client), Some(election)) = (&cluster, &election) {
         write_back(client, election.leadership(), reported, now.bundle, &mesh, &stop, &mut tasks);
+        deploy(&arguments, client, election.leadership(), &mesh, &stop, &mut tasks);
     }
     let origin = origin(&arguments, cluster.as_ref())?;
     tasks.spawn(source::follow(
@@ -122,6 +119,46 @@ async fn start_and_run(arguments: Arguments, log: LogHandle) -> anyhow::Result<(
         election.stop().await;
     }
     result
+}
+
+fn mesh(arguments: &Arguments) -> Mesh {
+    Mesh {
+        store: Arc::new(Store::new()),
+        pods: Arc::default(),
+        waypoints: Arc::default(),
+        namespaces: watch::Sender::default(),
+        statuses: Arc::default(),
+        shapes: Arc::new(Shapes::new(settings(arguments))),
+        state: Arc::default(),
+        known: arguments.webhook_addr.map(|_| Arc::new(Known::new())),
+    }
+}
+
+/// Answers reviews, if anybody is to ask, and sees to it that on a cluster they know whom.
+async fn admit(
+    arguments: &Arguments,
+    mesh: &Mesh,
+    now: &ca::Now,
+    cluster: Option<(&Client, Leadership)>,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (Some(address), Some(known)) = (arguments.webhook_addr, &mesh.known) else { return Ok(()) };
+    let listener = bind(address, "--webhook-addr").await?;
+    tracing::info!(address = %listener.local_addr()?, "API servers are answered here");
+    let serving = admission::serve(listener, now.tls.clone(), settings(arguments), known.clone(), stopped(stop));
+    tasks.spawn(async move {
+        serving.await;
+        Ok(())
+    });
+    if let Some((client, leadership)) = cluster {
+        let trusting = admission::trust(client.clone(), leadership, now.bundle.clone(), stopped(stop));
+        tasks.spawn(async move {
+            trusting.await;
+            Ok(())
+        });
+    }
+    Ok(())
 }
 
 /// What is written to the cluster: the roots and what became of policies, by who leads, and which pods are caught, by whoever is told.
@@ -148,6 +185,27 @@ fn write_back(
     let (publishing, namespaces, ending) = (client.clone(), mesh.namespaces.subscribe(), stopped(stop));
     tasks.spawn(async move {
         ca::publish(publishing, leadership, bundle, namespaces, ending).await;
+        Ok(())
+    });
+}
+
+/// Waypoints, by who leads.
+fn deploy(
+    arguments: &Arguments,
+    client: &Client,
+    leadership: Leadership,
+    mesh: &Mesh,
+    stop: &Stop,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let Some(settings) = arguments.deploying() else {
+        tracing::info!("waypoints are not deployed: no --waypoint-image");
+        return;
+    };
+    let (client, waypoints, statuses) = (client.clone(), mesh.waypoints.clone(), mesh.statuses.clone());
+    let ending = stopped(stop);
+    tasks.spawn(async move {
+        deployer::deploy(client, leadership, waypoints, statuses, settings, ending).await;
         Ok(())
     });
 }

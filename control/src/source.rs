@@ -21,6 +21,7 @@ use weir_telemetry::Unready;
 use weir_xds::Store;
 
 use crate::{
+    admission::Known,
     documents::{Documents, Waypoints},
     pods::NodePods,
     routes::Shapes,
@@ -47,6 +48,8 @@ pub(crate) struct Mesh {
     pub(crate) shapes: Arc<Shapes>,
     /// What happened, for people.
     pub(crate) state: Arc<State>,
+    /// What reviews are judged among, if there are any.
+    pub(crate) known: Option<Arc<Known>>,
 }
 
 /// What happened to the source, for people and metrics.
@@ -139,11 +142,13 @@ async fn follow_folder(
         for gone in before.difference(&now) {
             compiler.remove(gone);
             documents.remove(gone);
+            mesh.forget(gone);
         }
         for object in objects {
             let key = object.key();
             mesh.state.count(&key.kind);
             documents.set(&object, told.remove(&key));
+            mesh.note(&object);
             compiler.set(object);
         }
         mesh.namespaces.send_replace(Arc::new(now.iter().filter_map(namespace).collect()));
@@ -179,6 +184,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
             match event {
                 Event::Set { object, document } => {
                     documents.set(&object, document);
+                    mesh.note(&object);
                     let key = object.key();
                     mesh.state.count(&key.kind);
                     mesh.state.refused().remove(&key);
@@ -190,6 +196,7 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
                     mesh.state.refused().remove(&key);
                     moved |= namespace(&key).is_some_and(|name| namespaces.remove(&name));
                     documents.remove(&key);
+                    mesh.forget(&key);
                     compiler.remove(&key);
                 }
                 Event::Refused { key, errors } => mesh.state.refuse(&mut compiler, key, &errors),
@@ -222,12 +229,27 @@ async fn follow_cluster(mut source: Source, mut compiler: Compiler, mesh: Mesh, 
 }
 
 impl Mesh {
+    fn note(&self, object: &Object) {
+        if let Some(known) = &self.known {
+            known.set(object);
+        }
+    }
+
+    fn forget(&self, key: &ObjectKey) {
+        if let Some(known) = &self.known {
+            known.remove(key);
+        }
+    }
+
     fn serve(&self, compiler: &mut Compiler, documents: &mut Documents) {
         let delta = compiler.take();
         self.pods.apply(&delta);
         self.store.apply(&delta);
         let shaped = documents.flush(&self.store);
         self.statuses.take(compiler);
+        if let Some(known) = &self.known {
+            known.whole();
+        }
         // Where nothing shapes requests, there is nothing to be said of it.
         if shaped || !(delta.services.is_empty() || compiler.configs().is_empty()) {
             self.shapes.put(compiler);

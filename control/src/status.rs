@@ -14,8 +14,9 @@ use tokio::{
 };
 use weir_compile::{BindingOutcome, BindingStatus, Compiled, Compiler, ConditionKind, Configs, PolicyStatus};
 use weir_kube::{Client, Condition, Error, Leadership, conditions_set, gateway_status_set, route_status_set};
-use weir_manifest::{Kind, ObjectKey};
+use weir_manifest::{ConfigKind, Kind, ObjectKey};
 
+use crate::{deployer::Deployed, documents::GatewayKey};
 use shaping::Shaping;
 
 /// After a failure.
@@ -25,6 +26,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
 
 type All = BTreeMap<ObjectKey, Said>;
+type OfGateways = BTreeMap<GatewayKey, Deployed>;
 
 /// What is to be said of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,8 @@ enum Said {
 #[derive(Debug, Default)]
 pub(crate) struct Statuses {
     all: Mutex<All>,
+    /// What came of deploying waypoints.
+    deployed: Mutex<OfGateways>,
     changed: Notify,
 }
 
@@ -107,6 +111,35 @@ impl Statuses {
         if changed {
             self.changed.notify_one();
         }
+    }
+
+    /// Takes over what came of deploying a waypoint; nothing when it is none any more.
+    pub(crate) fn deployed(&self, key: &GatewayKey, now: Option<Deployed>) {
+        {
+            let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = match now.clone() {
+                Some(now) => deployed.insert(key.clone(), now),
+                None => deployed.remove(key),
+            };
+            if before == now {
+                return;
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// What is to be written: of a waypoint also what came of deploying it.
+    fn wanted(&self) -> All {
+        let mut all = self.all().clone();
+        let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((namespace, name), deployed) in deployed.iter() {
+            let kind = ConfigKind::Gateway.name().into();
+            let key = ObjectKey { kind, namespace: Some(namespace.clone()), name: name.clone() };
+            if let Some(Said::Shaping(said)) = all.get_mut(&key) {
+                *said = Arc::new(said.deployed(deployed));
+            }
+        }
+        all
     }
 
     /// What authors of what shapes requests should know.
@@ -190,7 +223,7 @@ pub(crate) async fn write(
 
 /// Writes what is not done. Answers whether it is to be tried again.
 async fn round(client: &Client, leadership: &Leadership, statuses: &Statuses, done: &mut All) -> bool {
-    let wanted = statuses.all().clone();
+    let wanted = statuses.wanted();
     done.retain(|key, _| wanted.contains_key(key));
     let mut failed = false;
     for (key, status) in wanted {
@@ -223,7 +256,9 @@ async fn say(client: &Client, key: &ObjectKey, said: &Said) -> Result<(), Error>
         Said::Shaping(said) => match &**said {
             Shaping::Istio { condition, .. } => set(vec![shaping::RECONCILED], vec![condition.clone()]).await,
             Shaping::Route { parents, .. } => route_status_set(client, kind, key, shaping::CONTROLLER, parents).await,
-            Shaping::Gateway { conditions, listeners } => gateway_status_set(client, key, conditions, listeners).await,
+            Shaping::Gateway { conditions, listeners, addresses } => {
+                gateway_status_set(client, key, conditions, listeners, addresses.as_deref()).await
+            }
             Shaping::Unsaid { .. } => return Ok(()),
         },
     };

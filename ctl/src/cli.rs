@@ -53,6 +53,9 @@ pub(crate) enum Task {
     /// Who may enter where.
     #[command(subcommand)]
     Authz(Authz),
+    /// What is wrong or without effect in manifests. Ends with 0 if nothing is as bad as --fail-on says, with 79 if something is, and with 65 if a
+    /// file cannot be read.
+    Analyze(crate::analyze::Analyze),
 }
 
 /// About policies.

@@ -215,6 +215,7 @@ impl Cluster {
             }
             KubeError::Status { .. }
             | KubeError::TooLarge { .. }
+            | KubeError::TooMany { .. }
             | KubeError::Malformed { .. }
             | KubeError::Incomplete { .. }
             | KubeError::Config { .. } => format!("asking {url}"),

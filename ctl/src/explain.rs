@@ -82,19 +82,19 @@ fn annotate(answer: &mut Explained, statuses: &[PolicyStatus]) {
     }
 }
 
-/// Asks the waypoint.
+/// Asks a waypoint or an agent.
 fn ask(way: &Way, headers: &[String]) -> Result<Explained> {
     let mut query = vec![("from", way.from.to_string()), ("to", way.to.to_string())];
     query.extend(way.request.as_ref().map(|request| ("request", request.clone())));
     query.extend((!headers.is_empty()).then(|| ("headers", headers.join("\n"))));
     let (status, body) = live::get(&way.admin, "/debug/explain", &query)
-        .with_context(|| format!("cannot ask the waypoint at {} (or give a folder: -f DIR)", way.admin))?;
+        .with_context(|| format!("cannot ask the program at {} (or give a folder: -f DIR)", way.admin))?;
     match status {
         200 => {}
-        404 => bail!("the program at {} is no waypoint: {}", way.admin, body.trim()),
-        _ => bail!("the waypoint at {} answers {status}: {}", way.admin, body.trim()),
+        404 => bail!("the program at {} is no waypoint and no agent: {}", way.admin, body.trim()),
+        _ => bail!("the program at {} answers {status}: {}", way.admin, body.trim()),
     }
-    serde_json::from_str(&body).with_context(|| format!("the waypoint at {} speaks of another version", way.admin))
+    serde_json::from_str(&body).with_context(|| format!("the program at {} speaks of another version", way.admin))
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn who_cannot_answer_is_named() {
         for (status, body, part) in [
-            ("404 Not Found", "there is: /debug/authz", "is no waypoint: there is: /debug/authz"),
+            ("404 Not Found", "there is: /debug/authz", "is no waypoint and no agent: there is: /debug/authz"),
             ("400 Bad Request", "did you mean cart.shop?", "answers 400: did you mean cart.shop?"),
             ("200 OK", "{}", "speaks of another version"),
         ] {

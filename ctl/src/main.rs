@@ -4,6 +4,7 @@
 //! decided by the code that decides in the agent.
 
 mod agents;
+mod analyze;
 mod authz;
 mod check;
 mod cli;
@@ -74,6 +75,7 @@ fn run(task: &Task, to: &mut dyn Write, colours: bool) -> Result<u8> {
         Task::Authz(Authz::Explain(explain)) => {
             authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))?
         }
+        Task::Analyze(flags) => analyze::analyze(flags)?,
         Task::Completion { shell } => (completion(*shell), 0),
         Task::Version(_)
         | Task::Status(_)
@@ -99,7 +101,7 @@ async fn look(task: &Task, out: &mut Out<'_>) -> Result<u8> {
         Task::Waypoint(task) => waypoints::run(task, out).await,
         Task::Describe(task) => describe::run(task, out).await,
         Task::Why(why) => why::run(why, out).await,
-        Task::Explain(_) | Task::Authz(_) | Task::Completion { .. } => Ok(0),
+        Task::Explain(_) | Task::Authz(_) | Task::Analyze(_) | Task::Completion { .. } => Ok(0),
     }
 }
 
@@ -116,7 +118,7 @@ fn format_of(task: &Task) -> Format {
         },
         Task::Describe(Describe::Pod(of) | Describe::Service(of)) => of.place.output,
         Task::Why(why) => why.place.output,
-        Task::Explain(_) | Task::Authz(_) | Task::Completion { .. } => Format::Table,
+        Task::Explain(_) | Task::Authz(_) | Task::Analyze(_) | Task::Completion { .. } => Format::Table,
     }
 }
 

@@ -199,7 +199,7 @@ fn pods_that_zds_hands_over_are_caught_and_no_others() -> anyhow::Result<()> {
         let sent = sending.join().map_err(|_| anyhow::anyhow!("the node agent panicked"))??;
         anyhow::Ok((mesh, sent))
     })
-    .map(|(mesh, sent)| (Bed { mesh, servers: Vec::new(), topology }, sent))?;
+    .map(|(mesh, sent)| (Bed { mesh, servers: Vec::new(), cgroups: Vec::new(), topology }, sent))?;
     wait_state(&bed.topology, 0, "web", "Enrolled")?;
     let state = pod_state(&bed.topology, 0, "shop")?;
     ensure!(state == Some(("NotEnrolled".into(), "NotSentByZds".into())), "{state:?}");

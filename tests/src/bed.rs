@@ -8,6 +8,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 use weir_testbed::{Mesh, PodSpec, Process, Topology, TopologySpec, binary};
 
+use crate::cgroup::Cgroup;
 use crate::state::own;
 use crate::wait::PATIENCE;
 
@@ -18,6 +19,8 @@ pub struct Bed {
     pub mesh: Mesh,
     /// Servers in pods.
     pub servers: Vec<Process>,
+    /// What these are in, where agents find pods by them. Ended after the processes in them, the first last.
+    pub cgroups: Vec<Cgroup>,
     /// Nodes and pods.
     pub topology: Topology,
 }
@@ -64,6 +67,11 @@ pub fn serve_http(topology: &Topology, pod: &str) -> anyhow::Result<Process> {
     serve(topology, pod, &["serve-http", "--name", pod], 8080)
 }
 
+/// One in each pod.
+fn servers(topology: &Topology) -> anyhow::Result<Vec<Process>> {
+    topology.pods().iter().map(|pod| serve_http(topology, &pod.spec().name)).collect()
+}
+
 impl Bed {
     /// Two nodes with these pods, an HTTP server at port 8080 of each, and agents with these flags.
     ///
@@ -82,10 +90,27 @@ impl Bed {
     /// # Errors
     /// When anything does not start.
     pub fn on(topology: Topology, flags: &[&str]) -> anyhow::Result<Self> {
-        let names: Vec<&str> = topology.pods().iter().map(|pod| pod.spec().name.as_str()).collect();
-        let servers = names.into_iter().map(|name| serve_http(&topology, name)).collect::<Result<_, _>>()?;
-        let mesh = Mesh::start(&topology, &agent()?, flags)?;
-        Ok(Self { mesh, servers, topology })
+        let agent = agent()?;
+        let servers = servers(&topology)?;
+        let mesh = Mesh::start(&topology, &agent, flags)?;
+        Ok(Self { mesh, servers, cgroups: Vec::new(), topology })
+    }
+
+    /// The same under a control plane, which does not say where pods are: each server is in its pod's own cgroup. The agents are started by a
+    /// command for each node.
+    ///
+    /// # Errors
+    /// When anything does not start.
+    pub fn controlled(topology: Topology, command: impl Fn(&Topology, usize) -> Command) -> anyhow::Result<Self> {
+        let servers = servers(&topology)?;
+        let mut cgroups = Vec::new();
+        for (pod, server) in topology.pods().iter().zip(&servers) {
+            let cgroup = Cgroup::new(&topology, pod.uid())?;
+            cgroup.take(server)?;
+            cgroups.insert(0, cgroup);
+        }
+        let mesh = Mesh::start_with(&topology, &agent()?, |node| command(&topology, node))?;
+        Ok(Self { mesh, servers, cgroups, topology })
     }
 
     /// A client on node 1 and a server on node 2.

@@ -6,19 +6,19 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use http::HeaderMap;
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::timeout;
-use weir_balance::{Client, Place, Weight};
-use weir_http::{Admission, Arrival, ConnectError, Endpoint, Record, Snapshot, Target};
+use weir_balance::{self as balance, Client, Weight};
+use weir_http::{Admission, Arrival, ConnectError, Dial, Endpoint, Record, Snapshot, Target};
 use weir_model::{
     AppProtocol, Health, HealthPolicy, Hostname, Locality, Network, Port, Service, Workload, WorkloadUid,
 };
 use weir_request::Request;
-use weir_serving::{Host, Subset};
+use weir_serving::{Answers, Host, NamedEndpoint, Resolution, Spot, Subset};
 use weir_world::Family;
 
 use crate::{
@@ -26,12 +26,25 @@ use crate::{
     gate::Gate,
     refusals::Refuser,
     see::{Seen, Seer, Tellers},
-    upstream::{Io, OnBehalf, Upstream},
+    stream::Io,
+    upstream::{OnBehalf, Place, Upstream},
     worker::{Own, Shared},
 };
 
 /// How an endpoint is found again: by its workload and its address.
 type Key = (Arc<str>, SocketAddr);
+
+/// What stands in the place of the name of a workload for what is none: no workload has a name with a space in it.
+const OUTSIDE: &str = "outside the mesh";
+
+/// The endpoints of a service that have names, and what is asked of them.
+struct Named<'n> {
+    answers: Answers,
+    endpoints: &'n [NamedEndpoint],
+    port: Port,
+    subset: Option<&'n Subset>,
+    protocol: AppProtocol,
+}
 
 /// What one worker's engine is put into.
 pub(crate) struct Around {
@@ -41,12 +54,13 @@ pub(crate) struct Around {
     snapshot: RefCell<Rc<Snapshot>>,
     place: RefCell<Client>,
     /// How the endpoints are reached that were given out.
-    ways: RefCell<HashMap<Key, Rc<weir_world::Endpoint>>>,
+    ways: RefCell<HashMap<Key, Place>>,
     upstream: Upstream,
     gate: Gate,
     seer: Seer,
     rng: RefCell<SmallRng>,
     reported: Cell<i64>,
+    outside: Arc<str>,
 }
 
 impl Around {
@@ -55,7 +69,7 @@ impl Around {
         let snapshot = Rc::new(Snapshot { serving: state.serving.clone(), version: 0 });
         let around = Self {
             place: RefCell::new(place(&state, &own)),
-            upstream: Upstream::new(shared.identities.clone())?,
+            upstream: Upstream::new(shared.identities.clone(), own.hbone, shared.originator.clone())?,
             gate: Gate::new(shared.keys.clone(), shared.shadows.clone()),
             seer: Seer::new(&shared.metrics, tellers, refuser),
             shared: shared.clone(),
@@ -65,6 +79,7 @@ impl Around {
             ways: RefCell::default(),
             rng: RefCell::new(SmallRng::from_os_rng()),
             reported: Cell::new(0),
+            outside: OUTSIDE.into(),
         };
         around.introduce();
         Ok(around)
@@ -74,7 +89,8 @@ impl Around {
     pub(crate) fn follow(&self, version: u64) {
         let state = self.shared.state();
         self.upstream.follow(&state.world);
-        self.ways.borrow_mut().retain(|_, way| state.world.workload(&way.workload.uid).is_some());
+        let is_there = |workload: &Arc<Workload>| state.world.workload(&workload.uid).is_some();
+        self.ways.borrow_mut().retain(|_, way| way.workload().is_some_and(is_there));
         *self.place.borrow_mut() = place(&state, &self.own);
         *self.snapshot.borrow_mut() = Rc::new(Snapshot { serving: state.serving.clone(), version });
         *self.state.borrow_mut() = state;
@@ -98,19 +114,81 @@ impl Around {
     }
 
     /// How the endpoint is reached now.
-    fn way(&self, to: &Endpoint) -> Option<Rc<weir_world::Endpoint>> {
+    fn way(&self, to: &Endpoint) -> Option<Place> {
+        if to.name == self.outside {
+            return self.at(to.address);
+        }
         let known = self.ways.borrow().get(&(to.name.clone(), to.address)).cloned();
         known.or_else(|| {
             let port = Port::new(to.address.port())?;
             let state = self.state.borrow();
-            state.world.pod_endpoint(&self.own.network, to.address.ip(), port).map(Rc::new)
+            state.world.pod_endpoint(&self.own.network, to.address.ip(), port).map(|one| Place::Known(Rc::new(one)))
         })
+    }
+
+    /// How an address is reached that is said to be outside. What the mesh knows to be a workload is reached as one, and what it knows to be a service's is
+    /// not reached in the clear; nor is what listens here for itself.
+    fn at(&self, address: SocketAddr) -> Option<Place> {
+        let (state, network) = (self.state.borrow(), &self.own.network);
+        if let Some(one) = state.world.pod_endpoint(network, address.ip(), Port::new(address.port())?) {
+            return Some(Place::Known(Rc::new(one)));
+        }
+        let is_outside = state.world.service_at(network, address.ip()).is_none_or(|service| {
+            // Addresses of an entry may be those of its endpoints.
+            let host = state.serving.host(&service.name.hostname);
+            host.is_some_and(|host| host.external.resolution != Resolution::Mesh)
+        });
+        (is_outside && weir_resolver::is_usable(address.ip())).then_some(Place::Outside(address))
+    }
+
+    /// Gives out what is outside, or is said to be.
+    fn give_at(&self, address: SocketAddr, locality: &Locality, protocol: AppProtocol) -> Option<Endpoint> {
+        match self.at(address)? {
+            Place::Known(one) => {
+                let health = one.health;
+                Some(self.give(weir_world::Endpoint::clone(&one), health, protocol))
+            }
+            Place::Outside(address) => Some(Endpoint {
+                name: self.outside.clone(),
+                address,
+                weight: Weight::ONE,
+                health: Health::Healthy,
+                place: Arc::new(balance::Place { locality: locality.clone(), ..balance::Place::default() }),
+                protocol,
+            }),
+        }
+    }
+
+    /// The endpoints of a service whose endpoints have names.
+    fn named(&self, asked: &Named<'_>) -> Vec<Endpoint> {
+        let Named { answers, endpoints, port, subset, protocol } = asked;
+        let mut given: Vec<Endpoint> = Vec::new();
+        for endpoint in *endpoints {
+            let is_of = subset.is_none_or(|subset| {
+                subset.labels.iter().all(|(key, value)| endpoint.labels.get(key).is_some_and(|own| own == value))
+            });
+            let (true, Some(own)) = (is_of, endpoint.ports.get(port)) else { continue };
+            let addresses = match &endpoint.at {
+                Spot::Ip(ip) => [*ip].into(),
+                Spot::Name(name) => self.shared.names.addresses(name),
+            };
+            let most = match answers {
+                Answers::All => usize::MAX,
+                Answers::First => 1,
+            };
+            for ip in addresses.iter().take(most) {
+                let one = self.give_at(SocketAddr::new(*ip, own.number()), &endpoint.locality, *protocol);
+                // Several names may have one address.
+                given.extend(one.filter(|one| !given.iter().any(|other| other.address == one.address)));
+            }
+        }
+        given
     }
 
     /// Gives out an endpoint.
     fn give(&self, one: weir_world::Endpoint, health: Health, protocol: AppProtocol) -> Endpoint {
         let name: Arc<str> = one.workload.uid.as_str().into();
-        let place = Place { locality: one.locality.clone(), ..Place::default() };
+        let place = balance::Place { locality: one.locality.clone(), ..balance::Place::default() };
         let endpoint = Endpoint {
             name: name.clone(),
             address: one.target,
@@ -119,8 +197,22 @@ impl Around {
             place: Arc::new(place),
             protocol,
         };
-        self.ways.borrow_mut().insert((name, one.target), Rc::new(one));
+        self.ways.borrow_mut().insert((name, one.target), Place::Known(Rc::new(one)));
         endpoint
+    }
+}
+
+impl Around {
+    /// Whom it was for: the service, and the workload that it was sent to.
+    fn whom<'s>(&self, state: &'s State, record: &Record<'_>) -> (Option<&'s Arc<Service>>, Option<Arc<Workload>>) {
+        // What was refused before it was sent anywhere was still for somebody.
+        let asked = match &record.arrival.target {
+            Target::Service { host, .. } => Some(host),
+            Target::Pod { .. } => None,
+        };
+        let host = record.service.map(|(host, ..)| host).or(asked);
+        let service = host.and_then(|host| state.world.service(state.names.get(host)?));
+        (service, record.endpoint.and_then(|endpoint| self.way(endpoint)).and_then(|way| way.workload().cloned()))
     }
 }
 
@@ -144,6 +236,11 @@ impl weir_http::Around for Around {
         };
         let protocol =
             service.ports.iter().find(|own| own.port == port).map_or(AppProtocol::Unknown, |own| own.protocol);
+        if let Some(host) = state.serving.host(host)
+            && let Resolution::Names(answers, endpoints) = &host.external.resolution
+        {
+            return self.named(&Named { answers: *answers, endpoints, port, subset, protocol });
+        }
         let chosen = |uid: &WorkloadUid| match subset {
             None => true,
             Some(subset) => state.labels(uid).is_some_and(|labels| {
@@ -167,20 +264,29 @@ impl weir_http::Around for Around {
     }
 
     fn original(&self, arrival: &Arrival) -> Option<Endpoint> {
+        let host = match &arrival.target {
+            Target::Service { host, .. } => self.state.borrow().serving.host(host).cloned(),
+            Target::Pod { .. } => None,
+        };
+        // Asked for by an address that is the service's own, and nobody's in particular.
+        if host.is_some_and(|host| host.external.resolution == Resolution::Original) {
+            return self.give_at(arrival.destination, &Locality::default(), AppProtocol::Unknown);
+        }
         let port = Port::new(arrival.destination.port())?;
         let one = self.state.borrow().world.pod_endpoint(&self.own.network, arrival.destination.ip(), port)?;
         let health = one.health;
         Some(self.give(one, health, AppProtocol::Unknown))
     }
 
-    async fn connect(&self, to: &Endpoint, arrival: &Arrival, limit: Duration) -> Result<Io, ConnectError> {
+    async fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> Result<Io, ConnectError> {
         let refused = |reason: String| ConnectError::Refused(reason.into());
-        let way = self.way(to).ok_or_else(|| refused(format!("{} left the mesh", to.name)))?;
-        let host = match &arrival.target {
-            Target::Service { host, .. } => Some(host),
-            Target::Pod { .. } => None,
-        };
-        let connecting = self.upstream.connect(&way, OnBehalf { client: arrival.client, host });
+        let why = || format!("{} ({}) is not where it was, or not to be connected to", to.address, to.name);
+        let way = self.way(to).ok_or_else(|| refused(why()))?;
+        let snapshot = self.snapshot.borrow().clone();
+        let host = dial.host.and_then(|host| snapshot.serving.host(host));
+        let names = host.map_or_else(Arc::default, |host| host.external.names.clone());
+        let connecting = self.upstream.connect(&way, OnBehalf { dial, names: &names });
+        let limit = dial.policy.tcp.connect_timeout;
         match timeout(limit, connecting).await {
             Ok(connected) => connected.map_err(|reason| ConnectError::Failed(std::io::Error::other(reason))),
             Err(_late) => Err(ConnectError::Timeout(limit)),
@@ -211,17 +317,15 @@ impl weir_http::Around for Around {
         self.seer.begin(settings, headers, &mut *self.rng.borrow_mut(), SystemTime::now())
     }
 
+    fn opened(&self, span: &mut Seen, record: &Record<'_>) {
+        let state = self.state.borrow();
+        let (service, workload) = self.whom(&state, record);
+        self.seer.opened(span, record, service, workload.as_ref());
+    }
+
     fn end(&self, span: Seen, record: &Record<'_>) {
         let state = self.state.borrow();
-        // What was refused before it was sent anywhere was still for somebody.
-        let asked = match &record.arrival.target {
-            Target::Service { host, .. } => Some(host),
-            Target::Pod { .. } => None,
-        };
-        let host = record.service.map(|(host, ..)| host).or(asked);
-        let service = host.and_then(|host| state.world.service(state.names.get(host)?));
-        let workload: Option<Arc<Workload>> =
-            record.endpoint.and_then(|endpoint| self.way(endpoint)).map(|way| way.workload.clone());
+        let (service, workload) = self.whom(&state, record);
         self.seer.end(&span, record, service, workload.as_ref());
     }
 }
@@ -239,7 +343,7 @@ fn place(state: &State, own: &Own) -> Client {
             }
         }
     }
-    Client { place: Place { locality: workload.locality.clone(), ..Place::default() }, siblings }
+    Client { place: balance::Place { locality: workload.locality.clone(), ..balance::Place::default() }, siblings }
 }
 
 /// The family a service's endpoints are reached by: that of its first address.

@@ -69,7 +69,8 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     let worker = &peer.worker;
     let _counted = worker.count();
     let state = worker.shared.state();
-    let arrival = match arrival(&peer, &state, canonical_socket(asked)) {
+    let who = Client { address: peer.client, identity: Some(&peer.identity) };
+    let arrival = match arrival(worker, &state, &who, canonical_socket(asked)) {
         Ok(arrival) => arrival,
         Err((status, reason)) => return refuse(incoming, status, &reason),
     };
@@ -78,8 +79,23 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     worker.engine.clone().serve(tunnel, arrival).await;
 }
 
-fn arrival(peer: &Peer, state: &State, asked: SocketAddr) -> Result<Arrival, (u16, String)> {
-    let own = &peer.worker.shared.own;
+/// Who asks, as far as it is proven.
+pub(crate) struct Client<'c> {
+    pub(crate) address: SocketAddr,
+    pub(crate) identity: Option<&'c SpiffeId>,
+}
+
+/// What comes in, if what it asks for is bound to this waypoint.
+///
+/// # Errors
+/// With the status that refuses it, and why.
+pub(crate) fn arrival(
+    worker: &Worker,
+    state: &State,
+    client: &Client<'_>,
+    asked: SocketAddr,
+) -> Result<Arrival, (u16, String)> {
+    let own = &worker.shared.own;
     let uid = own.uid.as_ref().ok_or((503, "this waypoint has no pod, so that nothing is bound to it".to_owned()))?;
     let bound = state.world.bound_to(uid, asked);
     let target = match bound {
@@ -88,17 +104,17 @@ fn arrival(peer: &Peer, state: &State, asked: SocketAddr) -> Result<Arrival, (u1
         None => return Err((404, format!("{asked} is not bound to this waypoint"))),
     };
     // The address is the kernel's word and the identity the certificate's: only where both are one workload's, it is that.
-    let workload = state.world.workload_at(&own.network, peer.client.ip());
-    let workload = workload.filter(|workload| workload.identity() == peer.identity);
+    let workload = state.world.workload_at(&own.network, client.address.ip());
+    let workload = workload.filter(|workload| client.identity == Some(&workload.identity()));
     let labels = workload.as_ref().and_then(|workload| state.labels(&workload.uid)).cloned();
     Ok(Arrival {
-        client: peer.client,
-        identity: Some(peer.identity.clone()),
+        client: client.address,
+        identity: client.identity.cloned(),
         workload,
         labels,
         destination: asked,
         target,
-        trusted_hops: peer.worker.trusted_proxies,
+        trusted_hops: worker.trusted_proxies,
     })
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::Value;
-use weir_explain::{Question, RequestText, Scene, Served, explain};
+use weir_explain::{FIELDS, Question, Scene, Served, explain};
 use weir_manifest::KeySource;
 use weir_model::{Namespace, WorkloadUid};
 use weir_telemetry::Query;
@@ -12,11 +12,6 @@ use weir_token::{KeySet, Keys};
 use weir_world::{Thing, World};
 
 use crate::{cli::GatewayName, compiled::State};
-
-/// What is expected of a query.
-const EXPECTED: &str = "expected ?from=SOURCE&to=DESTINATION, where SOURCE is NAMESPACE/SERVICE-ACCOUNT, a spiffe:// identity or \"plaintext\", with \
-     @ADDRESS behind it where the address matters, and DESTINATION is SERVICE.NAMESPACE:PORT, NAMESPACE/POD:PORT or ADDRESS:PORT; and, for a request, \
-     &request=METHOD /PATH&headers=NAME: VALUE, a line each";
 
 /// What a waypoint knows when it is asked.
 pub(crate) struct Known<'k, K> {
@@ -31,16 +26,7 @@ pub(crate) struct Known<'k, K> {
 /// # Errors
 /// What is wrong with the question, or why it has no answer.
 pub(crate) fn answer<K: Keys>(known: &Known<'_, K>, query: &Query) -> Result<Value, String> {
-    let [from, to, request, headers] = query.fields(["from", "to", "request", "headers"])?;
-    let (Some(from), Some(to)) = (from, to) else { return Err(EXPECTED.to_owned()) };
-    let headers = headers.iter().flat_map(|headers| headers.lines());
-    let request =
-        request.map(|line| RequestText::read(line, headers)).transpose().map_err(|error| error.to_string())?;
-    let question = Question {
-        from: from.parse().map_err(|error| format!("{error}"))?,
-        to: to.parse().map_err(|error| format!("{error}"))?,
-        request,
-    };
+    let question = Question::read(query.fields(FIELDS)?).map_err(|error| error.to_string())?;
     // The same question gets the same answer.
     let explained = explain(known, &question, &mut SmallRng::seed_from_u64(0)).map_err(|error| error.to_string())?;
     serde_json::to_value(explained).map_err(|error| error.to_string())

@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     pub(crate) token: PathBuf,
 
     /// Folder of the development CA's root; made if absent. Only with --manifests.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["plain", "control"], conflicts_with = "control")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["plain", "control", "proxy_addr"], conflicts_with = "control")]
     pub(crate) ca_dir: Option<PathBuf>,
 
     /// The service account it runs as; the Gateway's name when absent, as Istio's waypoints.
@@ -92,6 +92,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS=HOST:PORT")]
     pub(crate) plain: Vec<Plain>,
 
+    /// Take connections here from the agent before this pod, which ends HBONE and says in a PROXY header, version 2, who the client is:
+    /// `ambient.istio.io/waypoint-inbound-binding`. What is sent goes out through that agent, too; HBONE is neither taken nor spoken. Only connections from the
+    /// pod's own addresses are believed: never in the network of a host.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plain", "ca_dir"])]
+    pub(crate) proxy_addr: Option<SocketAddr>,
+
     /// Worker threads; one per core when absent.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
@@ -111,6 +117,10 @@ pub(crate) struct Arguments {
     /// A network, or a host's name, that keys of issuers may be fetched from though it is not public: an issuer in the cluster. May be given several times.
     #[arg(long, value_name = "NETWORK|HOST")]
     pub(crate) jwks_allow: Vec<String>,
+
+    /// A server of DNS that is asked for the names of endpoints; may be given several times. Those of the system (/etc/resolv.conf) when absent.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) dns_server: Vec<SocketAddr>,
 
     /// Where spans are sent, by OTLP; without it requests are not traced, and headers of traces pass as they came.
     #[arg(long, value_name = "grpc://HOST:PORT|http://HOST:PORT/PATH")]
@@ -247,6 +257,18 @@ mod tests {
             assert!(bad.parse::<GatewayName>().is_err(), "{bad:?} was taken");
         }
         assert!(Arguments::try_parse_from(&words[..4]).is_err(), "neither a CA nor a plain listener");
+    }
+
+    #[test]
+    fn behind_an_agent_it_needs_no_certificate_and_takes_nobody_else() {
+        let with = |more: &[&str]| {
+            let words =
+                ["weir-waypoint", "--gateway=shop/waypoint", "--pod-name=waypoint-1", "--proxy-addr=[::]:15088"];
+            Arguments::try_parse_from(words.iter().chain(more)).is_ok()
+        };
+        assert!(with(&["--manifests=/m"]) && with(&["--control=https://weir-control.weir-system:15012"]));
+        assert!(!with(&["--manifests=/m", "--ca-dir=/c"]));
+        assert!(!with(&["--manifests=/m", "--plain=127.0.0.1:8080=web.shop.svc.cluster.local:80"]));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::{
     cell::RefCell,
     net::IpAddr,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderName, HeaderValue, header};
-use tokio::task::spawn_local;
+use tokio::time::timeout;
 use weir_authz::{
     Destination, Peer, Ruling,
     http::{HttpFacts, HttpGround, Token},
@@ -24,6 +24,9 @@ use crate::shadow::Shadows;
 
 /// Bytes of tokens whose signatures a worker remembers to be good.
 const PROVEN: usize = 1 << 20;
+
+/// How long a request waits for keys of its issuer, however long those may take to come. Istio fetches them beside requests.
+const FETCH: Duration = Duration::from_secs(5);
 
 /// What one worker asks before a request goes on.
 pub(crate) struct Gate {
@@ -50,12 +53,12 @@ impl Gate {
                     edits = made(changes);
                 }
                 Err(rejected) => {
-                    if let Some(source) = rejected.wants.clone() {
-                        // The issuer may have other keys by now: the next request finds them.
-                        let keys = self.keys.clone();
-                        drop(spawn_local(async move { keys.renew(&source).await }));
-                    }
-                    return Admission::Answer(Box::new(unauthenticated(&rejected, request)));
+                    let refusal = Box::new(unauthenticated(&rejected, request));
+                    let Some(source) = rejected.wants else { return Admission::Answer(refusal) };
+                    // The issuer may have other keys by now. All who ask wait for one fetch, and none is made soon after another.
+                    let keys = self.keys.clone();
+                    let fetched = async move { drop(timeout(FETCH, keys.renew(&source)).await) };
+                    return Admission::Later(Box::pin(fetched), refusal);
                 }
             }
         }
@@ -198,3 +201,6 @@ fn details(ground: &HttpGround<'_>) -> String {
     };
     format!("rbac_access_denied_matched_policy[{matched}]")
 }
+
+#[cfg(test)]
+mod tests;

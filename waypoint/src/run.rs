@@ -70,9 +70,12 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
-        let (first, refusals) = (state.clone().unwrap_or_default(), refusals::rings(count));
-        let shared = Shared::new(first, identities.clone(), own, metrics, keys(&arguments)?, refusals);
+        let (keys, names) = (keys(&arguments)?, names(&arguments));
+        let count = worker_count(&arguments);
+        let refusals = refusals::rings(count);
+        let first = state.clone().unwrap_or_default();
+        let shared = Shared::new(first, identities.clone(), own, metrics, (keys, names), refusals);
+        tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
         let config = ConfigState::default();
@@ -144,6 +147,7 @@ impl Waypoint {
         self.config.accepted(timestamp(now), ignored, state.notes.to_vec());
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.shared.metrics.config_generation.inc();
+        self.shared.metrics.config_refused.set(0);
         self.shared.metrics.config_last_good.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.shared.publish(state);
     }
@@ -181,6 +185,7 @@ fn reject(shared: &Shared, config: &ConfigState, lines: Vec<String>) {
         tracing::error!("refused, the last good state stays in force: {line}");
     }
     shared.metrics.config_rejected.inc();
+    shared.metrics.config_refused.set(1);
     config.rejected(timestamp(SystemTime::now()), lines);
 }
 
@@ -232,13 +237,16 @@ impl Origin {
                 let node = introduction(namespace, pod, cluster, &arguments.cluster_domain.to_string());
                 let hosts = arguments.plain.iter().map(|plain| plain.host.clone()).collect();
                 let source = Control::new(xds, node, Subject { settings, gateway, hosts }, about.clone());
-                let identities = Arc::new(Identities::new(Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME))));
-                Ok(Self {
-                    source: Source::Control(Box::new(source)),
-                    state: None,
-                    identities: Some((identities, arguments.identity()?)),
-                    control: Some(about),
-                })
+                let identities = match arguments.proxy_addr {
+                    // The agent proves who it is.
+                    Some(_) => None,
+                    None => {
+                        let ca = Arc::new(RemoteCa::new(ca, CERTIFICATE_LIFETIME));
+                        Some((Arc::new(Identities::new(ca)), arguments.identity()?))
+                    }
+                };
+                let source = Source::Control(Box::new(source));
+                Ok(Self { source, state: None, identities, control: Some(about) })
             }
             (None, None) => bail!("expected --manifests or --control"),
         }
@@ -294,6 +302,10 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<
     async move { drop(stopping.wait_for(|stop| *stop).await) }
 }
 
+fn worker_count(arguments: &Arguments) -> usize {
+    arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// Begins to fetch the keys of those who issue tokens.
 fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     let listed = arguments.jwks_allow.iter().map(String::as_str);
@@ -303,6 +315,21 @@ fn keys(arguments: &Arguments) -> anyhow::Result<weir_jwks::Handle> {
     let (fetcher, handle) = weir_jwks::Fetcher::new(config).context("--jwks-ca")?;
     tokio::spawn(fetcher.run());
     Ok(handle)
+}
+
+/// Begins to resolve names of endpoints. Where no server of DNS is known nothing has an address, and everything else is served.
+fn names(arguments: &Arguments) -> weir_resolver::Names {
+    let (follower, names) = weir_resolver::Follower::new();
+    let servers = match arguments.dns_server.as_slice() {
+        [] => weir_resolver::Servers::System,
+        servers => weir_resolver::Servers::These(servers.to_vec()),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = follower.run(servers).await {
+            tracing::error!(error = %weir_identity::causes(&error), "names of endpoints are not resolved");
+        }
+    });
+    names
 }
 
 /// Gets the first certificate, asked for again until it is late, and has it renewed.

@@ -8,7 +8,7 @@ use weir_http::{Protocol, Record};
 use weir_model::{AccessLogging, Flag, Flags, Service, TelemetrySettings, Workload};
 use weir_telemetry::{
     AccessLog, GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, Metrics, Proxy, Span, SpanLog,
-    TcpSubject, TraceContext, UpstreamRecord,
+    TcpCounts, TcpSubject, TraceContext, UpstreamRecord,
 };
 
 use crate::refusals::Refuser;
@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     forwarded_for: Option<HeaderValue>,
     /// All of them, where a label or a span may ask for one.
     headers: Option<HeaderMap>,
+    /// Where a connection that is no HTTP is counted since it got to its endpoint.
+    counts: Option<TcpCounts>,
 }
 
 /// Where what is told goes.
@@ -76,8 +78,39 @@ impl Seer {
             user_agent: headers.get(header::USER_AGENT).cloned(),
             forwarded_for: headers.get(&FORWARDED_FOR).cloned(),
             headers: asked.then(|| headers.clone()),
+            counts: None,
             context,
         }
+    }
+
+    /// A connection that is no HTTP has got to its endpoint: it is counted as open, and its end with the same labels, as Istio's waypoints do.
+    pub(crate) fn opened(
+        &self,
+        seen: &mut Seen,
+        record: &Record<'_>,
+        service: Option<&Arc<Service>>,
+        workload: Option<&Arc<Workload>>,
+    ) {
+        let counts = self.connection(seen, record, service, workload);
+        counts.opened();
+        seen.counts = Some(counts);
+    }
+
+    fn connection(
+        &self,
+        seen: &Seen,
+        record: &Record<'_>,
+        service: Option<&Arc<Service>>,
+        workload: Option<&Arc<Workload>>,
+    ) -> TcpCounts {
+        let subject = TcpSubject {
+            source: source(record),
+            destination: HttpParty { workload, identity: None },
+            service,
+            flags: flags(record.flags),
+            security: security(record),
+        };
+        self.meter.borrow_mut().connection(&subject, &seen.settings.metrics)
     }
 
     /// A request has ended, or a connection that was not HTTP.
@@ -89,18 +122,13 @@ impl Seer {
         workload: Option<&Arc<Workload>>,
     ) {
         self.refuser.look(record);
-        let source =
-            HttpParty { workload: record.arrival.workload.as_ref(), identity: record.arrival.identity.as_ref() };
-        let destination = HttpParty { workload, identity: None };
-        let security = match record.arrival.identity {
-            Some(_) => HttpSecurity::MutualTls,
-            None => HttpSecurity::None,
-        };
-        let flags = flags(record.flags);
         let Some(protocol) = protocol(record.protocol) else {
-            let subject = TcpSubject { source, destination, service, flags, security };
-            let counts = self.meter.borrow_mut().connection(&subject, &seen.settings.metrics);
-            counts.opened();
+            // One that never got anywhere opens and ends in one.
+            let counts = seen.counts.clone().unwrap_or_else(|| {
+                let counts = self.connection(seen, record, service, workload);
+                counts.opened();
+                counts
+            });
             counts.sent(record.sent);
             counts.received(record.received);
             return counts.closed();
@@ -128,7 +156,7 @@ impl Seer {
                 response_messages: call.responses,
             }),
             code: Some(record.status).filter(|status| *status != 0),
-            flags,
+            flags: flags(record.flags),
             code_details: Some(record.details).filter(|details| !details.is_empty()),
             termination_details: None,
             bytes_received: record.received,
@@ -145,10 +173,10 @@ impl Seer {
             route_name: record.route,
             request_headers: seen.headers.as_ref(),
             response_headers: None,
-            source,
-            destination,
+            source: source(record),
+            destination: HttpParty { workload, identity: None },
             service,
-            security,
+            security: security(record),
         };
         self.tell(seen, &line);
     }
@@ -168,6 +196,18 @@ impl Seer {
         {
             spans.report(span);
         }
+    }
+}
+
+/// Who asked.
+fn source<'r>(record: &Record<'r>) -> HttpParty<'r> {
+    HttpParty { workload: record.arrival.workload.as_ref(), identity: record.arrival.identity.as_ref() }
+}
+
+fn security(record: &Record<'_>) -> HttpSecurity {
+    match record.arrival.identity {
+        Some(_) => HttpSecurity::MutualTls,
+        None => HttpSecurity::None,
     }
 }
 

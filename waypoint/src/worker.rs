@@ -25,13 +25,16 @@ use weir_identity::Identities;
 use weir_jwks::Handle as Keys;
 use weir_model::{Network, SpiffeId, WorkloadUid};
 use weir_net::{Acceptor, Listener, ListenerSettings, Netns};
-use weir_telemetry::Metrics;
+use weir_origination::Originator;
+use weir_resolver::Names;
+use weir_telemetry::{CertificateSpan, Certificates, Metrics};
 
 use crate::{
     around::Around,
     arrive,
     cli::{Arguments, Plain},
     compiled::State,
+    handed,
     refusals::{Refusals, Refuser},
     run::timestamp,
     see::Tellers,
@@ -55,6 +58,16 @@ pub(crate) struct Own {
     /// Its workload; none for a plain reverse proxy, which is bound to nothing.
     pub(crate) uid: Option<WorkloadUid>,
     pub(crate) network: Network,
+    pub(crate) hbone: Hbone,
+}
+
+/// Who speaks HBONE for this waypoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hbone {
+    /// The waypoint itself.
+    Waypoint,
+    /// The agent before its pod, which catches what it sends.
+    Agent,
 }
 
 impl Own {
@@ -64,7 +77,8 @@ impl Own {
             WorkloadUid::of_pod(&arguments.cluster_id, &arguments.gateway.namespace, name.as_str())
         };
         let uid = arguments.pod_name.as_ref().map(of_pod).transpose()?;
-        Ok(Self { uid, network: arguments.network.clone() })
+        let hbone = if arguments.proxy_addr.is_some() { Hbone::Agent } else { Hbone::Waypoint };
+        Ok(Self { uid, network: arguments.network.clone(), hbone })
     }
 }
 
@@ -85,6 +99,10 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     /// What was refused lately.
     pub(crate) refusals: Refusals,
+    /// Names of endpoints.
+    pub(crate) names: Names,
+    /// TLS of our own.
+    pub(crate) originator: Arc<Originator>,
 }
 
 impl Shared {
@@ -93,15 +111,19 @@ impl Shared {
         identities: Option<(Arc<Identities>, SpiffeId)>,
         own: Own,
         metrics: Arc<Metrics>,
-        keys: Keys,
+        (keys, names): (Keys, Names),
         refusals: Refusals,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
         let engine = weir_http::Settings::default();
         let shadows = Arc::<Shadows>::default();
         shadows.collect(&metrics);
-        let (changed, own) = (watch::Sender::new(0), Arc::new(own));
-        Self { state, changed, identities, own, metrics, engine, shadows, keys, refusals }
+        if let Some((identities, _)) = &identities {
+            let identities = identities.clone();
+            metrics.certificates(move || held(&identities));
+        }
+        let (changed, own, originator) = (watch::Sender::new(0), Arc::new(own), Arc::default());
+        Self { state, changed, identities, own, metrics, engine, shadows, keys, names, originator, refusals }
     }
 
     /// What is in force.
@@ -113,8 +135,17 @@ impl Shared {
     pub(crate) fn publish(&self, state: Arc<State>) {
         let hosts = state.serving.hosts.values().map(|host| &host.guard);
         self.keys.follow(hosts.chain([&state.serving.guard]).flat_map(|guard| guard.tokens.sources()));
+        self.names.want(state.serving.hosts.values().flat_map(|host| host.external.wanted()));
         self.state.store(state);
         self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Has everything looked at again whenever names lead elsewhere.
+    pub(crate) async fn follow_names(self) {
+        let mut changes = self.names.changes();
+        while changes.changed().await.is_ok() {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 
     /// Is told of each state, by its number.
@@ -139,6 +170,15 @@ impl Shared {
     }
 }
 
+fn held(identities: &Identities) -> Certificates {
+    let span = |one: weir_identity::CertificateReport| {
+        let (from, until) = (one.not_before?, one.not_after?);
+        Some(CertificateSpan { identity: one.identity.to_string(), from, until })
+    };
+    let held = identities.snapshot().into_iter().filter_map(span).collect();
+    Certificates { issued: identities.issued(), failed: identities.failed(), held }
+}
+
 /// An order to a worker.
 pub(crate) enum Order {
     /// Take nothing new, let what is under way end by the deadline, then stop.
@@ -154,6 +194,7 @@ pub(crate) struct Handle {
 /// The listeners of one worker, members of groups that all workers share.
 struct Listeners {
     hbone: Option<Listener>,
+    handed: Option<std::net::TcpListener>,
     plain: Vec<(std::net::TcpListener, Plain)>,
 }
 
@@ -169,15 +210,18 @@ impl Listeners {
             }
             None => None,
         };
+        let handed = arguments
+            .proxy_addr
+            .map(|at| bind_clear(at).map_err(|error| anyhow::anyhow!("--proxy-addr {at}: {error}")));
         let plain = arguments.plain.iter().map(|plain| {
-            let bound = bind_plain(plain.at).map_err(|error| anyhow::anyhow!("--plain {}: {error}", plain.at))?;
+            let bound = bind_clear(plain.at).map_err(|error| anyhow::anyhow!("--plain {}: {error}", plain.at))?;
             Ok((bound, plain.clone()))
         });
-        Ok(Self { hbone, plain: plain.collect::<anyhow::Result<_>>()? })
+        Ok(Self { hbone, handed: handed.transpose()?, plain: plain.collect::<anyhow::Result<_>>()? })
     }
 }
 
-fn bind_plain(at: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_clear(at: SocketAddr) -> io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if at.is_ipv6() {
@@ -271,6 +315,9 @@ impl Worker {
         if let Some(hbone) = listeners.hbone {
             spawn_local(self.clone().take_tunnels(hbone.register()?));
         }
+        if let Some(handed) = listeners.handed {
+            spawn_local(self.clone().take_handed(TcpListener::from_std(handed)?));
+        }
         for (listener, plain) in listeners.plain {
             spawn_local(self.clone().take_plain(TcpListener::from_std(listener)?, plain));
         }
@@ -292,6 +339,25 @@ impl Worker {
                     Ok((stream, client)) => {
                         let worker = self.clone();
                         handshakes.begin(|done: oneshot::Sender<()>| arrive::tunnels(worker, stream, client, done));
+                    }
+                    Err(error) => starved(&error).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = accepted => {}
+            () = self.last_call() => {}
+        }
+    }
+
+    async fn take_handed(self: Rc<Self>, listener: TcpListener) {
+        let mut reading = Handshakes::new(HANDSHAKES);
+        let accepted = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let worker = self.clone();
+                        reading.begin(|done: oneshot::Sender<()>| handed::serve(worker, stream, peer, done));
                     }
                     Err(error) => starved(&error).await,
                 }

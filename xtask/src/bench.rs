@@ -20,7 +20,7 @@ pub(crate) enum Bench {
     L4(L4),
     /// The control plane in a large cluster: load, memory, pushes to a thousand agents, certificates. On loopback, without root.
     Control(Control),
-    /// Reverse proxies: nginx, haproxy, Envoy and the waypoint in the clear, the same backend and load, in turns.
+    /// Reverse proxies: nginx, haproxy, Envoy and the waypoint in the clear, the same backend and load, in turns; then what hops of the mesh add.
     L7(L7),
     /// Verdicts on connections in a mesh of many policies, a look into very many ranges of addresses, and open connections while policies change.
     Authz(authz::Authz),
@@ -138,24 +138,26 @@ impl Control {
 impl L7 {
     fn run(&self) -> anyhow::Result<()> {
         if let Some(built) = root::already_built() {
-            return self.measure(&built.join("weir-waypoint"), &built.join("weir-testbed"));
+            return self.measure(&built);
         }
         if !root::is_root() {
             root::sudo()?;
         }
         eprintln!("building with optimisations (the first time takes some minutes)");
-        let [waypoint] = build(["weir-waypoint"], "release")?;
         let [bed] = build(["weir-testbed"], "release")?;
+        for program in ["weir-agent", "weir-waypoint"] {
+            build([program], "release")?;
+        }
         let dir = bed.parent().context("a program is in a folder")?;
         if root::is_root() {
-            return self.measure(&waypoint, &bed);
+            return self.measure(dir);
         }
         let status = root::run_again_as_root(dir)?;
         ensure!(status.success(), "the part as root ended with {status}");
         Ok(())
     }
 
-    fn measure(&self, waypoint: &Path, bed: &Path) -> anyhow::Result<()> {
+    fn measure(&self, built: &Path) -> anyhow::Result<()> {
         let interrupt = Interrupt::catch()?;
         weir_testbed::sweep()?;
         let (rounds, time) = if self.quick { (1, 1) } else { (self.rounds.max(1), 5) };
@@ -164,14 +166,15 @@ impl L7 {
             time: Duration::from_secs(time),
             rate: self.rate,
             envoy: Peer::Envoy.program()?,
-            waypoint: waypoint.to_owned(),
+            waypoint: built.join("weir-waypoint"),
+            agent: built.join("weir-agent"),
         };
         let start = Instant::now();
         let mut say = |step: &str| {
             eprintln!("{:>5.0} s  {step}", start.elapsed().as_secs_f64());
             interrupt.check()
         };
-        let report = proxies.run(bed, &mut say)?;
+        let report = proxies.run(&built.join("weir-testbed"), &mut say)?;
         match self.output {
             Output::Json => println!("{}", serde_json::to_string(&report)?),
             Output::Text => println!("\n{report}"),

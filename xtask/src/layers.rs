@@ -74,7 +74,7 @@ impl Room {
 
 /// Packages of others that only some of ours may name, so that there is one door to each.
 const DOORS: &[(&str, &[&str])] = &[
-    ("rustls", &["weir-identity", "weir-hbone", "weir-rpc", "weir-jwks", "weir-agent"]),
+    ("rustls", &["weir-identity", "weir-hbone", "weir-rpc", "weir-jwks", "weir-origination", "weir-agent"]),
     ("kube", &["weir-kube"]),
     ("tonic", &["weir-rpc", "weir-xds", "weir-issuance", "weir-report"]),
     // The map types name it for its marker trait alone: no other crate may implement that for them. The feature is the

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting, clippy, tidy and layers; every finding of all four at once, one a line, as
+//! `cargo xtask lint`: formatting, clippy, tidy, layers and what is generated; every finding of all at once, one a line, as
 //! `file:line: what`.
 
 use std::{
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     finding::Finding,
-    layers,
+    r#gen, layers,
     metadata::{Metadata, cargo, root},
     tidy,
 };
@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let metadata = Metadata::load(&root)?;
     let mut findings: BTreeSet<Finding> = tidy::check(&root, &metadata)?.into_iter().collect();
     findings.extend(layers::check(&metadata)?.iter().map(|v| Finding::at("Cargo.toml", 1, v.to_string())));
+    findings.extend(r#gen::check(&root)?);
     findings.extend(format(&root)?);
     findings.extend(clippy(&root)?);
     for finding in &findings {

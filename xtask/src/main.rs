@@ -2,10 +2,13 @@
 
 mod bench;
 mod cargo;
+mod dash;
 mod demo;
 mod ebpf;
 mod finding;
 mod fuzz;
+mod r#gen;
+mod image;
 mod interrupt;
 mod layers;
 mod lint;
@@ -38,6 +41,13 @@ enum Task {
     Lint,
     /// Give every parser of foreign bytes what libFuzzer thinks of.
     Fuzz(fuzz::Fuzz),
+    /// Write the definitions of kinds and the rendered overlays of deploy/, or say which are stale.
+    Gen(r#gen::Gen),
+    /// Build the programs without dependencies on a system, and write each as an image that container runtimes and registries read.
+    Image(image::Image),
+    /// Write the dashboards and alerts, or draw them.
+    #[command(subcommand)]
+    Dash(dash::Dash),
     /// Build the kernel programs, and write their object with the hash of its sources.
     Ebpf(ebpf::Ebpf),
 }
@@ -57,7 +67,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Test(test) => test.run()?,
         Task::Bench(bench) => bench.run()?,
         Task::Fuzz(fuzz) => fuzz.run()?,
+        Task::Dash(dash) => dash.run()?,
         Task::Ebpf(task) => ebpf::run(&task)?,
+        Task::Gen(task) => task.run()?,
+        Task::Image(image) => image.run()?,
         Task::Lint => return lint::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use rand::Rng;
 use tokio::time::timeout;
 use weir_hbone::{Dialed, Error, Lost, PoolKey, Relayed};
 use weir_identity::causes;
-use weir_model::{OrigDst, ResponseFlag, SpiffeId, Workload};
+use weir_model::{OrigDst, ResponseFlag, SpiffeId, Workload, WorkloadUid};
 use weir_net::{Broken, Source, Stream};
 use weir_telemetry::Direction;
 use weir_wire::{
@@ -31,6 +31,41 @@ use crate::{
 
 /// How long TCP to a destination may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How many workloads of a waypoint are asked to take one connection.
+const MOST_TRIED: usize = 3;
+
+/// A tunnel that did not come about.
+struct Failed {
+    flag: ResponseFlag,
+    reason: String,
+    another: Another,
+}
+
+/// Whether another workload of a waypoint may take what one did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Another {
+    MayTakeIt,
+    WillNot,
+}
+
+impl Another {
+    /// Nothing of the application is sent before the answer: whoever was not reached, or cannot serve now, leaves nothing behind.
+    fn after(error: &Error) -> Self {
+        match error {
+            Error::Connect(_)
+            | Error::Tls(_)
+            | Error::NotTls
+            | Error::Alpn
+            | Error::Deadline { .. }
+            | Error::Closed
+            | Error::Lost(_)
+            | Error::Reset(_)
+            | Error::Refused { status: 503 } => Self::MayTakeIt,
+            Error::Refused { .. } | Error::Answer(_) => Self::WillNot,
+        }
+    }
+}
 
 /// A caught connection while nothing is decided.
 struct Caught {
@@ -134,31 +169,53 @@ impl Caught {
         self.app.reset_on_close();
     }
 
-    async fn tunnel(self, plan: TunnelPlan) {
+    async fn tunnel(self, mut plan: TunnelPlan) {
+        let mut tried = Vec::new();
+        let (subject, tunnel) = loop {
+            let subject = self.through(&plan);
+            match self.open(&subject, &plan).await {
+                Ok(tunnel) => break (subject, tunnel),
+                Err(Failed { flag, reason, another }) => match self.elsewhere(&plan, another, &mut tried) {
+                    Some(other) => {
+                        tracing::debug!(pod = %self.pod.uid, reason, next_hop = %other.next_hop, "another workload of the waypoint is asked");
+                        plan = other;
+                    }
+                    None => return self.refuse(&subject, flag, &reason),
+                },
+            }
+        };
+        drop(plan);
+        let Self { worker, pod, app, since, counted, .. } = self;
+        let flow = worker.observer.opened(subject, since);
+        worker.relay(&pod, counted, async move {
+            let ended = tunnel.relay(app, &flow).await;
+            flow.ended(broken(&ended).as_deref());
+        });
+    }
+    fn through(&self, plan: &TunnelPlan) -> Subject {
         let mut subject = self.subject(plan.next_hop, Some(plan.destination.clone()), plan.service.clone());
         subject.tunnel = Some(plan.authority);
         subject.destination.identity = plan.expect.first().cloned();
-        let opened = self.open(&subject, &plan).await;
-        drop(plan);
-        match opened {
-            Ok(tunnel) => {
-                let Self { worker, pod, app, since, counted, .. } = self;
-                let flow = worker.observer.opened(subject, since);
-                worker.relay(&pod, counted, async move {
-                    let ended = tunnel.relay(app, &flow).await;
-                    flow.ended(broken(&ended).as_deref());
-                });
-            }
-            Err((flag, reason)) => self.refuse(&subject, flag, &reason),
-        }
+        subject
     }
 
-    async fn open(&self, subject: &Subject, plan: &TunnelPlan) -> Result<weir_hbone::Tunnel, (ResponseFlag, String)> {
-        let source = subject
-            .source
-            .workload
-            .as_ref()
-            .ok_or_else(|| (ResponseFlag::NoCluster, format!("the source {} left the mesh", self.pod.uid)))?;
+    /// Through another workload of the waypoint that did not take it.
+    fn elsewhere(&self, plan: &TunnelPlan, another: Another, tried: &mut Vec<WorkloadUid>) -> Option<TunnelPlan> {
+        match another {
+            Another::MayTakeIt if plan.is_through_waypoint() && tried.len() + 1 < MOST_TRIED => {}
+            Another::MayTakeIt | Another::WillNot => return None,
+        }
+        tried.push(plan.destination.uid.clone());
+        let world = self.worker.shared.world.load();
+        world.outbound_elsewhere(&self.pod.uid, OrigDst::new(plan.authority), tried, &mut *self.worker.rng.borrow_mut())
+    }
+
+    async fn open(&self, subject: &Subject, plan: &TunnelPlan) -> Result<weir_hbone::Tunnel, Failed> {
+        let source = subject.source.workload.as_ref().ok_or_else(|| Failed {
+            flag: ResponseFlag::NoCluster,
+            reason: format!("the source {} left the mesh", self.pod.uid),
+            another: Another::WillNot,
+        })?;
         let baggage = self.worker.baggage(source);
         // The only address that is not the client's own is the way to a waypoint of the other family.
         let alike = |ip: &IpAddr| ip.is_ipv4() == plan.next_hop.is_ipv4();
@@ -183,7 +240,11 @@ impl Caught {
         let dial = || Box::pin(dial(self.worker.clone(), self.pod.clone(), plan.next_hop, from, plan.expect.clone()));
         match self.worker.pool.open(&key, &connect, dial).await {
             Ok((tunnel, _baggage)) => Ok(tunnel),
-            Err(error) => Err((flag(&error), explain(&error, plan.next_hop))),
+            Err(error) => Err(Failed {
+                flag: flag(&error),
+                reason: explain(&error, plan.next_hop),
+                another: Another::after(&error),
+            }),
         }
     }
 

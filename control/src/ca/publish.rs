@@ -164,6 +164,7 @@ fn is_ending(error: &Error) -> bool {
         | Error::Slow { .. }
         | Error::TooLarge { .. }
         | Error::Malformed { .. }
+        | Error::TooMany { .. }
         | Error::Incomplete { .. } => false,
     }
 }

@@ -1,10 +1,12 @@
 //! What is to be said of objects that shape requests, each in the words of its kind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use weir_compile::{Compiled, Configs, Finding, FindingReason, GatewayCondition, GatewayStatus, RouteStatus};
 use weir_kube::{Condition, ListenerEntry, ParentConditions, RouteParents};
 use weir_manifest::{ConfigKind, ObjectKey};
+
+use crate::deployer::{Deployed, Problem};
 
 /// Who says something of a route. Gateway API `RouteParentStatus.controllerName`.
 pub(super) const CONTROLLER: &str = "weir.dev/waypoint-controller";
@@ -21,7 +23,7 @@ pub(super) enum Shaping {
     /// Of an HTTPRoute, GRPCRoute or TCPRoute.
     Route { parents: RouteParents, notes: Vec<String> },
     /// Of a waypoint's Gateway.
-    Gateway { conditions: Vec<Condition>, listeners: Vec<ListenerEntry> },
+    Gateway { conditions: Vec<Condition>, listeners: Vec<ListenerEntry>, addresses: Option<Vec<IpAddr>> },
     /// Nothing in a status: the kind has none, or it is somebody else's.
     Unsaid { notes: Vec<String> },
 }
@@ -33,6 +35,22 @@ impl Shaping {
             Self::Istio { notes, .. } | Self::Route { notes, .. } | Self::Unsaid { notes } => notes,
             Self::Gateway { .. } => &[],
         }
+    }
+
+    /// The same, with what came of deploying it.
+    pub(super) fn deployed(&self, deployed: &Deployed) -> Self {
+        let Self::Gateway { conditions, listeners, .. } = self else { return self.clone() };
+        let mut conditions = conditions.clone();
+        let told = deployed.problem.as_ref().map(|problem| match problem {
+            Problem::Parameters(why) => ("Accepted", "InvalidParameters", why),
+            Problem::Resources(why) => ("Programmed", "NoResources", why),
+        });
+        if let Some((kind, reason, why)) = told
+            && let Some(condition) = conditions.iter_mut().find(|condition| condition.kind == kind)
+        {
+            *condition = Condition { holds: false, reason, message: cut(why.clone()), ..condition.clone() };
+        }
+        Self::Gateway { conditions, listeners: listeners.clone(), addresses: deployed.addresses.clone() }
     }
 }
 
@@ -77,8 +95,10 @@ pub(super) fn of(compiled: &Compiled, configs: &Configs) -> BTreeMap<ObjectKey, 
                 }
             }
             Some(_) | None => match all.remove(&key) {
-                Some(Shaping::Gateway { conditions, listeners }) => Shaping::Gateway { conditions, listeners },
-                Some(_) | None => Shaping::Unsaid { notes },
+                Some(gateway @ Shaping::Gateway { .. }) => gateway,
+                Some(Shaping::Istio { .. } | Shaping::Route { .. } | Shaping::Unsaid { .. }) | None => {
+                    Shaping::Unsaid { notes }
+                }
             },
         };
         all.insert(key, said);
@@ -170,7 +190,7 @@ fn gateway(status: &GatewayStatus) -> Shaping {
         attached_routes: one.attached_routes,
         conditions: of(&one.conditions),
     });
-    Shaping::Gateway { conditions: of(&status.conditions), listeners: listeners.collect() }
+    Shaping::Gateway { conditions: of(&status.conditions), listeners: listeners.collect(), addresses: None }
 }
 
 /// As much of a message as may be written.
@@ -216,7 +236,7 @@ mod tests {
             Shaping::Route { parents: RouteParents::All(conditions), .. } => {
                 format!("all {} {:?}", conditions[0].reason, conditions[0].generation)
             }
-            Shaping::Gateway { conditions, listeners } => format!("{} {}", conditions.len(), listeners.len()),
+            Shaping::Gateway { conditions, listeners, .. } => format!("{} {}", conditions.len(), listeners.len()),
             Shaping::Unsaid { notes } => format!("{} notes", notes.len()),
         };
         let all = of(&compiler.routes(), compiler.configs());
@@ -247,6 +267,29 @@ mod tests {
         ] {
             let want: Vec<_> = want.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
             assert_eq!(said(&objects), want, "{objects:?}");
+        }
+    }
+
+    #[test]
+    fn why_a_waypoint_is_not_deployed_stands_in_the_condition_that_it_denies() {
+        let condition =
+            |kind| Condition { kind, holds: true, reason: "Old", message: "old".to_owned(), generation: Some(3) };
+        let said = Shaping::Gateway {
+            conditions: vec![condition("Accepted"), condition("Programmed")],
+            listeners: Vec::new(),
+            addresses: None,
+        };
+        let reached = vec!["fd00::7".parse().unwrap()];
+        for (problem, want) in [
+            (None, ["Old true", "Old true"]),
+            (Some(Problem::Parameters("p".to_owned())), ["InvalidParameters false", "Old true"]),
+            (Some(Problem::Resources("r".to_owned())), ["Old true", "NoResources false"]),
+        ] {
+            let deployed = Deployed { addresses: Some(reached.clone()), problem };
+            let Shaping::Gateway { conditions, addresses, .. } = said.deployed(&deployed) else { panic!("a Gateway") };
+            let told: Vec<_> = conditions.iter().map(|one| format!("{} {}", one.reason, one.holds)).collect();
+            assert_eq!((told, addresses), (want.map(str::to_owned).to_vec(), Some(reached.clone())), "{deployed:?}");
+            assert!(conditions.iter().all(|one| one.generation == Some(3)));
         }
     }
 

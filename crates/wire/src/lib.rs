@@ -8,6 +8,7 @@ pub mod frame;
 pub mod head;
 pub mod hpack;
 pub mod parser;
+pub mod proxy_v1;
 pub mod proxy_v2;
 pub mod trace;
 pub mod zds;

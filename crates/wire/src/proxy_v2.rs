@@ -125,6 +125,14 @@ fn mapped(ip: IpAddr) -> Ipv6Addr {
     }
 }
 
+/// How many bytes of a connection that begins so may be taken for its header: all of it once its length is there, and nothing that comes after it.
+pub fn wanted(bytes: &[u8]) -> usize {
+    match bytes.first_chunk::<FIXED>() {
+        Some([.., high, low]) => FIXED + usize::from(u16::from_be_bytes([*high, *low])),
+        None => FIXED,
+    }
+}
+
 /// What the bytes begin with, and how many bytes of them that is; none while it may still become a header. Extensions that are not
 /// known are skipped.
 ///
@@ -140,8 +148,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Preface, usize)>, ProxyError> {
         Some(command @ (&PROXY | &LOCAL)) => *command,
         Some(other) => return Err(ProxyError::Command(*other)),
     };
-    let Some((&[family, high, low], _)) = bytes[13..].split_first_chunk::<3>() else { return Ok(None) };
-    let whole = FIXED + usize::from(u16::from_be_bytes([high, low]));
+    let Some((&[family, _, _], _)) = bytes[13..].split_first_chunk::<3>() else { return Ok(None) };
+    let whole = wanted(bytes);
     if whole > HEADER_BOUND {
         return Err(ProxyError::TooLong(whole));
     }

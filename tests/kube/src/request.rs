@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use http::Method;
+use serde_json::Value;
 
 /// A kind the server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl Path {
 }
 
 /// The query, as far as the server knows it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Query {
     pub(crate) watch: bool,
     pub(crate) bookmarks: bool,
@@ -132,6 +133,8 @@ pub(crate) struct Query {
     pub(crate) manager: Option<String>,
     /// The name all objects of a list or a watch are to have: of the selectors of fields the only one that is known here.
     pub(crate) name: Option<String>,
+    /// Labels that objects of a list or a watch are to have, each with its value: no other selector of labels is known here.
+    pub(crate) labels: Vec<(String, String)>,
     /// Something that would change the answer and is not known here.
     pub(crate) unknown: Option<String>,
 }
@@ -142,7 +145,15 @@ impl Query {
         let pairs: HashMap<&str, String> = pairs.map(|(key, value)| (key, decoded(value))).collect();
         let text = |key: &str| pairs.get(key).filter(|value| !value.is_empty()).cloned();
         let flag = |key: &str| pairs.get(key).is_some_and(|value| value == "true" || value == "1");
-        let unknown = ["labelSelector", "dryRun", "sendInitialEvents"];
+        let unknown = ["dryRun", "sendInitialEvents"];
+        let labelled = text("labelSelector").unwrap_or_default();
+        let labels: Option<Vec<(String, String)>> = labelled
+            .split(',')
+            .filter(|one| !one.is_empty())
+            .map(|one| one.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())))
+            .map(|pair| pair.filter(|(key, value)| !key.ends_with('!') && !value.starts_with('=')))
+            .collect();
+        let other_labels = labels.is_none().then(|| "labelSelector".to_owned());
         let (selector, named) =
             (text("fieldSelector"), |text: &str| text.strip_prefix("metadata.name=").map(str::to_owned));
         let name = selector.as_deref().and_then(named);
@@ -156,9 +167,21 @@ impl Query {
             resource_version: text("resourceVersion"),
             timeout: text("timeoutSeconds").and_then(|seconds| seconds.parse().ok()),
             manager: text("fieldManager"),
-            unknown: unknown.iter().find(|key| text(key).is_some()).map(ToString::to_string).or(other_selector),
+            unknown: unknown
+                .iter()
+                .find(|key| text(key).is_some())
+                .map(ToString::to_string)
+                .or(other_selector)
+                .or(other_labels),
             name,
+            labels: labels.unwrap_or_default(),
         }
+    }
+
+    /// Whether an object is one of those that are asked for.
+    pub(crate) fn selects(&self, object: &Value) -> bool {
+        let named = self.name.as_deref().is_none_or(|name| object["metadata"]["name"] == name);
+        named && self.labels.iter().all(|(key, value)| object["metadata"]["labels"][key] == value.as_str())
     }
 }
 

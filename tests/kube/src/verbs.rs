@@ -32,7 +32,7 @@ pub(crate) fn list(store: &mut Store, resource: &Resource, path: &Path, query: &
     let (version, all, from) = match &query.token {
         None => {
             let mut all = store.list(resource, path.namespace.as_deref());
-            all.retain(|object| query.name.as_deref().is_none_or(|name| text(object, "/metadata/name") == name));
+            all.retain(|object| query.selects(object));
             (store.version, all, 0)
         }
         Some(token) => {
@@ -188,7 +188,11 @@ fn patch(store: &mut Store, resource: &Resource, key: &Key, change: Change<'_>) 
         None if kind == PatchKind::Apply && part.is_none() => {
             let object = rules::complete(store, resource, change.path.namespace.as_deref(), change.body.clone())?;
             let (_, managers) = apply::apply(&json!({}), &Managers::default(), &object, as_whom, true)?;
-            return Ok((201, store.insert(resource, object, managers)));
+            let defined =
+                if resource.kind == "CustomResourceDefinition" { Some(rules::defined(&object)?) } else { None };
+            let made = store.insert(resource, object, managers);
+            store.resources.extend(defined);
+            return Ok((201, made));
         }
         None => return Err(Refusal::not_found(&resource.plural, &key.2)),
     };

@@ -20,7 +20,6 @@ use crate::{
     reply::{Body, Refusal, stream},
     request::{Path, Query, Resource},
     server::State,
-    store::text,
 };
 
 /// How long a watch lasts when the client does not say.
@@ -68,7 +67,7 @@ pub(crate) fn start(
         state: state.clone(),
         resource: resource.clone(),
         namespace: path.namespace.clone(),
-        name: query.name.clone(),
+        query: query.clone(),
         bookmarks: query.bookmarks,
         from,
         born: state.faults.silenced(),
@@ -89,7 +88,7 @@ struct Watch {
     state: Arc<State>,
     resource: Resource,
     namespace: Option<String>,
-    name: Option<String>,
+    query: Query,
     bookmarks: bool,
     from: u64,
     /// How often watches had been silenced when it began.
@@ -165,7 +164,8 @@ impl Watch {
             return Err(End::Over);
         };
         for one in happened {
-            if self.name.as_deref().is_some_and(|name| text(&one.object, "/metadata/name") != name) {
+            // One whose labels were changed so that it is none any more goes unsaid: a real server would say that it is gone.
+            if !self.query.selects(&one.object) {
                 self.from = one.version;
                 continue;
             }

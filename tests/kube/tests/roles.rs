@@ -1,4 +1,4 @@
-//! `deploy/control-rbac.yaml` suffices: everything `weir-kube` does is done as the account it binds, on our own server. A real one would
+//! `deploy/base/control-rbac.yaml` suffices: everything `weir-kube` does is done as the account it binds, on our own server. A real one would
 //! have to be given the namespace `weir-system`, which the suite leaves alone.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, PostParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use weir_model::{Namespace, TrustDomain};
 use weir_rpc::Verify;
 use weir_tests_kube::{Ground, Heard, quick, things};
 
-const ROLES: &str = include_str!("../../../deploy/control-rbac.yaml");
+const ROLES: &str = include_str!("../../../deploy/base/control-rbac.yaml");
 
 /// Makes everything the file declares.
 async fn deploy(client: &Client) -> Result<()> {
@@ -87,7 +87,9 @@ async fn the_roles_suffice_for_all_that_is_done_on_our_own_server() -> Result<()
     // And for no more than that.
     let secrets = Api::<Secret>::namespaced(control.clone(), &name).list(&ListParams::default()).await;
     assert!(secrets.is_err(), "secrets of others");
-    let maps = Api::<ConfigMap>::namespaced(control, &name).get("other").await;
-    assert!(matches!(maps, Err(kube::Error::Api(status)) if status.code == 403), "config maps of others");
+    let maps = Api::<ConfigMap>::namespaced(control, &name);
+    things::make(&Api::<ConfigMap>::namespaced(ground.client, &name), json!({"metadata": {"name": "other"}})).await?;
+    let patched = maps.patch_metadata("other", &PatchParams::default(), &Patch::Merge(json!({}))).await;
+    assert!(matches!(patched, Err(kube::Error::Api(status)) if status.code == 403), "config maps of others");
     Ok(())
 }

@@ -127,4 +127,15 @@ def denied(target):
         assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
 
 
-{"serve": serve, "call": lambda targets: call(*targets), "denied": lambda targets: denied(*targets)}[sys.argv[1]](sys.argv[2:])
+def only_unary(target):
+    with grpc.insecure_channel(target) as channel:
+        assert channel.unary_unary("/test.Peer/Unary")(b"x", timeout=PATIENCE) == b"x"
+        error = failure(lambda: list(channel.unary_stream("/test.Peer/Down")(b"5", timeout=PATIENCE)))
+        assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+
+
+KINDS = {"call": call, "denied": denied, "only-unary": only_unary}
+if sys.argv[1] == "serve":
+    serve(sys.argv[2:])
+else:
+    KINDS[sys.argv[1]](*sys.argv[2:])

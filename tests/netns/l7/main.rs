@@ -2,8 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod clients;
+mod controlled;
+mod destinations;
 mod faults;
+mod gateway;
+mod handed;
 mod policies;
+mod replicas;
 mod routes;
 mod scene;
 mod seen;

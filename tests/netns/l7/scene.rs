@@ -1,6 +1,8 @@
 //! A service of two pods behind a waypoint, two clients, and what they ask with.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use weir_testbed::{PodSpec, Process, Tally, Topology, TopologySpec, Waypoint, binary, http_get, run_to_end};
-use weir_tests::{Bed, PATIENCE, eventually};
+use weir_tests::{Bed, PATIENCE, agent, eventually, own};
 
 /// A server of ours, that is quick.
 pub(crate) const QUICK: u16 = 80;
@@ -36,10 +38,32 @@ spec:
   - {name: http-echo, port: 81, targetPort: 8081}
   - {name: grpc, port: 82, targetPort: 8082}
   - {name: http-socket, port: 83, targetPort: 8083}
+  - {name: tcp-line, port: 84, targetPort: 8080}
 ";
+/// Connections that are no HTTP, to the server of ours.
+pub(crate) const LINE: u16 = 84;
+/// Where the waypoint is handed what its agent took.
+pub(crate) const HANDED: u16 = 15088;
+/// Where the control plane is served on the first node.
+const DISCOVERY: u16 = 15012;
+/// Tokens of the agents, in the order of their nodes, and of the waypoint.
+const TOKENS: [&str; 3] = ["0123456789abcdef-one", "0123456789abcdef-two", "0123456789abcdef-waypoint"];
+
+/// From whom agents and waypoint have the mesh, and who ends HBONE before the waypoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A folder; the waypoint itself.
+    Folder,
+    /// A folder; the agent of its node, which hands over to it.
+    Agent,
+    /// weir-control; the waypoint itself.
+    Control,
+}
 
 /// Clients `client` and `other` on the first node, `web-1` on the second, `web-2` on the first, the waypoint on the second.
 pub(crate) struct Scene {
+    by: By,
+    pub(crate) control: Option<Process>,
     pub(crate) waypoint: Option<Waypoint>,
     /// The servers of another make, by pod.
     pub(crate) echo: BTreeMap<&'static str, Process>,
@@ -58,6 +82,11 @@ pub(crate) struct Heard {
 impl Scene {
     /// All of it, with these manifests besides; the waypoint is the only way to `web`, and used.
     pub(crate) fn new(manifests: &[(&str, &str)]) -> Self {
+        Self::by(By::Folder, manifests, |_| {})
+    }
+
+    /// The same by another way, with more in it.
+    pub(crate) fn by(by: By, manifests: &[(&str, &str)], more: impl FnOnce(&mut Topology)) -> Self {
         let mut topology = Topology::new(TopologySpec::default()).unwrap();
         for pod in [
             PodSpec::new("client", 0),
@@ -73,8 +102,13 @@ impl Scene {
         for (name, content) in manifests {
             topology.add_manifest(name, content).unwrap();
         }
-        let bed = Bed::on(topology, &[]).unwrap();
-        let mut scene = Self { waypoint: None, echo: BTreeMap::new(), bed };
+        more(&mut topology);
+        let control = (by == By::Control).then(|| start_control(&topology));
+        let bed = match by {
+            By::Folder | By::Agent => Bed::on(topology, &[]),
+            By::Control => Bed::controlled(topology, controlled),
+        };
+        let mut scene = Self { by, control, waypoint: None, echo: BTreeMap::new(), bed: bed.unwrap() };
         for pod in ["web-1", "web-2"] {
             scene.start_echo(pod);
         }
@@ -84,8 +118,23 @@ impl Scene {
 
     /// Starts the waypoint, and waits until both pods are reached through it over both families.
     pub(crate) fn start_waypoint(&mut self) {
-        let program = binary("weir-waypoint").unwrap();
-        self.waypoint = Some(Waypoint::start(&self.bed.topology, &program, "waypoint").unwrap());
+        let (program, topology) = (binary("weir-waypoint").unwrap(), &self.bed.topology);
+        let flags: Vec<OsString> = match self.by {
+            By::Folder => Vec::new(),
+            By::Agent => {
+                let at = format!("[::]:{HANDED}");
+                vec!["--manifests".into(), topology.manifests_dir().into(), "--proxy-addr".into(), at.into()]
+            }
+            By::Control => to_control(topology, 2),
+        };
+        let waypoint = match self.by {
+            By::Folder => Waypoint::start(topology, &program, "waypoint"),
+            By::Agent | By::Control => {
+                let flags: Vec<&OsStr> = flags.iter().map(OsString::as_os_str).collect();
+                Waypoint::start_from(topology, &program, "waypoint", &flags)
+            }
+        };
+        self.waypoint = Some(waypoint.unwrap());
         self.reached();
     }
 
@@ -205,11 +254,52 @@ impl Scene {
 
     /// Ends all of it in order.
     pub(crate) fn stop(self) {
-        let Self { waypoint, echo, bed } = self;
+        let Self { control, waypoint, echo, bed, by: _ } = self;
         waypoint.map_or(Ok(()), Waypoint::stop).unwrap();
         drop(echo);
         bed.mesh.stop().unwrap();
+        drop(control);
     }
+}
+
+/// A control plane on the first node, which follows the manifests.
+fn start_control(topology: &Topology) -> Process {
+    let dir = topology.work_dir();
+    let accounts = ["weir-system/weir-agent", "weir-system/weir-agent", "default/waypoint"];
+    let mut list = String::new();
+    for (number, (token, account)) in TOKENS.into_iter().zip(accounts).enumerate() {
+        let node = topology.nodes().get(number).map(|node| node.name()).unwrap_or_default();
+        writeln!(list, "{token} {account} {node}").unwrap();
+        std::fs::write(dir.join(format!("token-{number}")), token).unwrap();
+    }
+    std::fs::write(dir.join("tokens"), list).unwrap();
+    let mut command = Command::new(binary("weir-control").unwrap());
+    command.arg("--manifests").arg(topology.manifests_dir());
+    command.arg("--ca-dir").arg(dir.join("control-ca"));
+    command.arg("--static-tokens").arg(dir.join("tokens"));
+    // An agent of the same node has the usual one.
+    command.args(["--admin-addr", "localhost:15010"]);
+    let mut control = topology.start_on_node(0, command).unwrap();
+    control.wait_ready(own(8080), "/ready", PATIENCE).unwrap();
+    control
+}
+
+/// What a program is told of the control plane, with a token of its own.
+fn to_control(topology: &Topology, token: usize) -> Vec<OsString> {
+    let (dir, at) = (topology.work_dir(), SocketAddr::new(topology.nodes()[0].addresses()[token % 2], DISCOVERY));
+    let roots = dir.join("control-ca/root-cert.pem").into_os_string();
+    let mut flags: Vec<OsString> = vec!["--control".into(), format!("https://{at}").into()];
+    flags.extend(["--control-name".into(), "weir-control.weir-system.svc".into()]);
+    flags.extend(["--control-roots".into(), roots.clone(), "--ca-roots".into(), roots]);
+    flags.extend(["--token".into(), dir.join(format!("token-{token}")).into()]);
+    flags
+}
+
+fn controlled(topology: &Topology, node: usize) -> Command {
+    let mut command = Command::new(agent().unwrap());
+    command.args(to_control(topology, node));
+    command.args(["--node-name", topology.nodes()[node].name()]).arg("--bpf-dir").arg(topology.bpf_dir(node));
+    command
 }
 
 /// One of our scripts, with these libraries.

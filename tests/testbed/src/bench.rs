@@ -17,8 +17,10 @@ use weir_netlink::write_sysctl;
 
 use self::envoy::Envoys;
 pub use self::policies::{Reevaluated, Reevaluation};
+pub(crate) use self::report::median;
 pub use self::report::{BenchReport, Figures, Goal};
-use self::rounds::{Carrier, Lane, Round};
+pub(crate) use self::rounds::Lane;
+use self::rounds::{Carrier, Round};
 use crate::Say;
 use crate::http::http_get;
 use crate::manifests::PodSpec;
@@ -122,7 +124,8 @@ impl Bench {
     }
 }
 
-fn add_pod(topology: &mut Topology, spec: PodSpec) -> anyhow::Result<()> {
+/// Adds a pod that can open very many connections.
+pub(crate) fn add_pod(topology: &mut Topology, spec: PodSpec) -> anyhow::Result<()> {
     let pod = topology.add_pod(spec)?;
     // A connection each for tens of thousands of requests a second needs more than the usual 28,000 ports.
     write_sysctl(pod.netns(), "net/ipv4/ip_local_port_range", "1024 65535")?;
@@ -130,7 +133,8 @@ fn add_pod(topology: &mut Topology, spec: PodSpec) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_servers(topology: &Topology, bed: &Path, pod: &str) -> anyhow::Result<Vec<Process>> {
+/// Starts what the loads talk to.
+pub(crate) fn start_servers(topology: &Topology, bed: &Path, pod: &str) -> anyhow::Result<Vec<Process>> {
     let ip = topology.pod(pod).v4().context("it is dual-stack")?;
     let mut started = Vec::new();
     for (arguments, port) in [
@@ -150,13 +154,13 @@ fn start_servers(topology: &Topology, bed: &Path, pod: &str) -> anyhow::Result<V
 
 /// What a bystander on the wire must find of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+pub(crate) enum Expect {
     Readable,
     Hidden,
 }
 
 /// Makes sure that a lane is what it is called: a mesh that carries nothing would be very fast.
-fn prove(topology: &Topology, client: &str, to: SocketAddr, expect: Expect) -> anyhow::Result<()> {
+pub(crate) fn prove(topology: &Topology, client: &str, to: SocketAddr, expect: Expect) -> anyhow::Result<()> {
     const NEEDLE: &str = "is-this-readable-on-the-wire";
     let ear = Sniffer::start(topology.nodes()[0].netns(), WIRE, NEEDLE.as_bytes())?;
     let answer = http_get(topology.pod(client).netns(), to, &format!("/{NEEDLE}"))?;

@@ -50,14 +50,24 @@ impl Mesh {
     /// # Errors
     /// When one ends or does not become ready in a minute: with its log.
     pub fn start(topology: &Topology, agent: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(topology, agent, |index| {
+            let mut command = topology.agent_command(agent, index);
+            command.args(flags);
+            command
+        })
+    }
+
+    /// The same, each by a command for its node.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(topology: &Topology, agent: &Path, command: impl Fn(usize) -> Command) -> anyhow::Result<Self> {
         // Whatever fails below, what was started is stopped and cleaned up by the drop of this value.
         let mut mesh = Self { agents: Vec::new(), places: Vec::new() };
         for (index, node) in topology.nodes().iter().enumerate() {
             let (netns, bpf_dir) = (NetNs::open(node.netns_path())?, topology.bpf_dir(index));
             mesh.places.push(Place { netns, agent: agent.into(), bpf_dir });
-            let mut command = topology.agent_command(agent, index);
-            command.args(flags);
-            mesh.agents.push(topology.start_on_node(index, command)?);
+            mesh.agents.push(topology.start_on_node(index, command(index))?);
         }
         for agent in &mut mesh.agents {
             agent.wait_ready(own(READY_PORT), "/healthz/ready", PATIENCE)?;

@@ -1,8 +1,10 @@
 //! Reverse proxies side by side: nginx, haproxy, Envoy and our waypoint in the clear, the same backend behind each, the same cores, the same load, in turns.
 //!
-//! Load and backend have one core, the proxy the other, where there are two; each proxy has one worker. Every figure is the median of the rounds.
+//! Load and backend have one core, the proxy the other, where there are two; each proxy has one worker. Every figure is the median of the rounds. Then what hops of
+//! the mesh add.
 
 mod configs;
+mod hops;
 mod report;
 
 use std::net::SocketAddr;
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-pub use self::report::{ProxyFigures, ProxyReport};
+pub use self::hops::Hops;
+pub use self::report::{Busy, ProxyFigures, ProxyReport, Reached};
 use crate::Say;
 use crate::manifests::PodSpec;
 use crate::process::{Process, run_to_end};
@@ -38,6 +41,8 @@ pub struct Proxies {
     pub envoy: PathBuf,
     /// The waypoint's.
     pub waypoint: PathBuf,
+    /// The agent's.
+    pub agent: PathBuf,
 }
 
 /// A proxy.
@@ -92,8 +97,8 @@ pub(crate) struct Turn {
     pub(crate) h1_cpu_us: f64,
     pub(crate) h2_rps: f64,
     pub(crate) h2_cpu_us: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+    /// None of the busy variant: what asks at a fixed rate shows no token.
+    pub(crate) p99_ms: Option<f64>,
     pub(crate) loaded_mib: f64,
 }
 
@@ -113,6 +118,13 @@ impl Proxies {
             let found = Command::new("which").arg(program).output().is_ok_and(|output| output.status.success());
             ensure!(found, "{program} is missing: install {package}");
         }
+        let (direct, found) = self.compare(bed, say)?;
+        let hops = hops::measure(self, bed, say)?;
+        Ok(ProxyReport::new(self, direct, found, hops))
+    }
+
+    /// The proxies in turns; and requests per second without any.
+    fn compare(&self, bed: &Path, say: Say<'_>) -> anyhow::Result<(f64, Vec<Found>)> {
         let mut topology = Topology::new(TopologySpec { nodes: 1, ..TopologySpec::default() })?;
         topology.add_pod(PodSpec::new(POD, 0).unenrolled())?;
         let ip = topology.pod(POD).v4().context("it is dual-stack")?;
@@ -129,7 +141,7 @@ impl Proxies {
             let command = configs::command(party, self, &work, at(BACKEND_PORT), party.ports().map(at))?;
             let mut process = topology.start_in_pod(POD, pinned(command))?;
             for port in party.ports() {
-                process.wait_ready(at(port), "/", PATIENCE)?;
+                process.wait_ready(at(port), configs::FREE, PATIENCE)?;
             }
             let worker = last_child(process.pid());
             let idle_bytes = resident(worker)?;
@@ -137,21 +149,25 @@ impl Proxies {
         }
         let lane = Lane { topology: &topology, bed, time: self.time, rate: self.rate };
         say("direct")?;
-        let direct = lane.wrk(at(BACKEND_PORT))?;
+        let (direct, _) = lane.wrk(at(BACKEND_PORT), None)?;
         let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); running.len()];
         for number in 1..=self.rounds {
             for (one, turns) in running.iter().zip(&mut turns) {
                 say(&format!("round {number} of {}: {}", self.rounds, one.party.name()))?;
-                turns.push(lane.turn(one, one.party.ports().map(at))?);
+                let turn = lane.turn(one, one.party.ports().map(at));
+                turns.push(turn.with_context(|| format!("{}\n{}", one.party.name(), one.process.log()))?);
             }
         }
         for one in &mut running {
             ensure!(one.process.is_running()?, "{} ended\n{}", one.party.name(), one.process.log());
         }
         let found = running.iter().zip(turns).map(|(one, turns)| (one.party, one.idle_bytes, turns));
-        Ok(ProxyReport::new(self, direct, found))
+        Ok((direct, found.collect()))
     }
 }
+
+/// What was found of a proxy: its memory before any load, in bytes, and the rounds.
+type Found = (Party, u64, Vec<Turn>);
 
 /// The way to the proxies.
 struct Lane<'t> {
@@ -164,27 +180,28 @@ struct Lane<'t> {
 impl Lane<'_> {
     fn turn(&self, one: &Running, [h1, h2]: [SocketAddr; 2]) -> anyhow::Result<Turn> {
         let per = |cpu: Duration, count: u64| cpu.as_secs_f64() * 1e6 / as_float(count.max(1));
+        let field = configs::field(one.party);
         let before = cpu_time(one.worker)?;
-        let (rps, count) = self.wrk(h1)?;
+        let (rps, count) = self.wrk(h1, field.as_deref())?;
         let middle = cpu_time(one.worker)?;
-        let (h2_rps, h2_count) = self.h2load(h2)?;
+        let (h2_rps, h2_count) = self.h2load(h2, field.as_deref())?;
         let after = cpu_time(one.worker)?;
-        let at_rate = self.at_rate(h1)?;
+        let p99_ms = if field.is_none() { Some(self.at_rate(h1)?.latency.p99_ms) } else { None };
         Ok(Turn {
             h1_rps: rps,
             h1_cpu_us: per(middle.saturating_sub(before), count),
             h2_rps,
             h2_cpu_us: per(after.saturating_sub(middle), h2_count),
-            p50_ms: at_rate.latency.p50_ms,
-            p99_ms: at_rate.latency.p99_ms,
+            p99_ms,
             loaded_mib: mib(resident(one.worker)?),
         })
     }
 
     /// Requests per second over 64 connections of HTTP/1.1, and how many there were.
-    fn wrk(&self, to: SocketAddr) -> anyhow::Result<(f64, u64)> {
+    fn wrk(&self, to: SocketAddr, field: Option<&str>) -> anyhow::Result<(f64, u64)> {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0", "wrk", "-t1", "-c64", &format!("-d{}s", self.seconds())]).arg(format!("http://{to}/"));
+        command.args(["-c", "0", "wrk", "-t1", "-c64", &format!("-d{}s", self.seconds())]);
+        command.args(field.into_iter().flat_map(|field| ["-H", field])).arg(format!("http://{to}/"));
         let text = self.run(command)?;
         ensure!(!text.contains("Non-2xx"), "wrk against {to} got other answers than 200:\n{text}");
         let count = text.lines().find_map(|line| line.trim().split_once(" requests in ")).map(|(count, _)| count);
@@ -194,10 +211,10 @@ impl Lane<'_> {
     }
 
     /// Requests per second over 8 connections of HTTP/2 with 32 streams each.
-    fn h2load(&self, to: SocketAddr) -> anyhow::Result<(f64, u64)> {
+    fn h2load(&self, to: SocketAddr, field: Option<&str>) -> anyhow::Result<(f64, u64)> {
         let mut command = Command::new("taskset");
         command.args(["-c", "0", "h2load", "-c8", "-m32", "--warm-up-time=1", &format!("-D{}", self.seconds())]);
-        command.arg(format!("http://{to}/"));
+        command.args(field.into_iter().flat_map(|field| ["-H", field])).arg(format!("http://{to}/"));
         let text = self.run(command)?;
         let word = |before: &str, after: &str| {
             let line = text.lines().find(|line| line.contains(after))?;

@@ -95,6 +95,8 @@ fn rustls_aya_and_anyhow_are_named_only_at_their_doors() {
         ("weir-hbone", "crates/io/hbone", "rustls", true),
         ("weir-agent", "agent", "rustls", true),
         ("weir-jwks", "crates/io/jwks", "rustls", true),
+        ("weir-origination", "crates/io/origination", "rustls", true),
+        ("weir-waypoint", "waypoint", "rustls", false),
         ("weir-telemetry", "crates/io/telemetry", "rustls", false),
         ("weir-model", "crates/logic/model", "rustls", false),
         ("weir-ebpf-loader", "ebpf/loader", "aya", true),

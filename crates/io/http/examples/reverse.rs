@@ -1,6 +1,6 @@
 //! A plain reverse proxy over the engine, with one worker: what is measured against other proxies. `reverse LISTEN BACKEND`.
 
-use std::{env, fmt, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{env, fmt, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::HeaderMap;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 };
 use weir_balance::{Client, Place, Weight};
 use weir_http::{
-    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Record, Settings, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edits, Endpoint, Engine, Record, Settings, Snapshot, Target,
 };
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
@@ -54,7 +54,7 @@ impl Around for Plain {
         Some(self.endpoint())
     }
 
-    async fn connect(&self, to: &Endpoint, _: &Arrival, _: Duration) -> Result<TcpStream, ConnectError> {
+    async fn connect(&self, to: &Endpoint, _: Dial<'_>) -> Result<TcpStream, ConnectError> {
         let stream = TcpStream::connect(to.address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -69,6 +69,8 @@ impl Around for Plain {
     }
 
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
+
+    fn opened(&self, (): &mut (), _: &Record<'_>) {}
 
     fn end(&self, (): (), _: &Record<'_>) {}
 }

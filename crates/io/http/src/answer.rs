@@ -4,7 +4,7 @@ use std::{
     error::Error,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use crate::{
     around::Around,
     cluster::Upstream,
-    link::Link,
+    link::{Broken, Link, Part},
     log::Log,
     meter::wide,
     mux::{Ride, reason},
@@ -35,7 +35,7 @@ enum From<A: Around> {
     /// Here.
     Here(Bytes),
     /// An endpoint over HTTP/1.1.
-    Link(Incoming, Box<Link<A::Io>>, Rc<Upstream<A>>),
+    Link(Box<Link<A::Io>>, Rc<Upstream<A>>),
     /// An endpoint over HTTP/2.
     Ride { incoming: Incoming, _ride: Ride },
 }
@@ -46,9 +46,9 @@ pub(crate) enum Cut {
     /// The endpoint.
     #[error("the endpoint ended its answer in the middle")]
     Upstream(#[source] hyper::Error),
-    /// The connection, without a word.
-    #[error("the endpoint's connection ended in the middle of its answer")]
-    Closed,
+    /// Its connection, over HTTP/1.1.
+    #[error(transparent)]
+    Link(#[from] Broken),
     /// Its time.
     #[error("the time of the request is over")]
     Timeout,
@@ -70,14 +70,13 @@ impl<A: Around> Answer<A> {
 
     /// One that an endpoint gives over HTTP/1.1.
     pub(crate) fn of_link(
-        incoming: Incoming,
         link: Box<Link<A::Io>>,
         upstream: Rc<Upstream<A>>,
         log: Option<Box<Log<A>>>,
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
-        let is_empty = incoming.is_end_stream();
-        let mut answer = Self { from: From::Link(incoming, link, upstream), log, deadline };
+        let is_empty = link.is_whole();
+        let mut answer = Self { from: From::Link(link, upstream), log, deadline };
         if is_empty {
             answer.complete();
         }
@@ -102,7 +101,7 @@ impl<A: Around> Answer<A> {
     /// All of it has come: the connection can be used again, and the request has ended.
     fn complete(&mut self) {
         self.deadline = None;
-        if let From::Link(_, link, upstream) = std::mem::replace(&mut self.from, From::Nowhere) {
+        if let From::Link(link, upstream) = std::mem::replace(&mut self.from, From::Nowhere) {
             upstream.give_back(link);
         }
         if let Some(mut log) = self.log.take() {
@@ -118,10 +117,10 @@ impl<A: Around> Answer<A> {
                 (Cut::Upstream(error), From::Ride { .. }) if reason(error).is_some() => {
                     (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
                 }
-                (Cut::Upstream(error), _) if error.is_parse() => {
+                (Cut::Link(error), _) if error.is_malformed() => {
                     (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
                 }
-                (Cut::Upstream(_) | Cut::Closed, _) => (
+                (Cut::Upstream(_) | Cut::Link(_), _) => (
                     Flag::UpstreamConnectionTermination,
                     "upstream_reset_after_response_started{connection_termination}",
                 ),
@@ -140,16 +139,12 @@ impl<A: Around> Answer<A> {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             From::Ride { incoming, .. } => Pin::new(incoming).poll_frame(cx).map_err(Cut::Upstream),
-            From::Link(incoming, link, _) => {
-                // It is filled by nobody but the connection, which is polled here: no need to be woken by it, too.
-                let quiet = &mut Context::from_waker(Waker::noop());
-                if let ready @ Poll::Ready(_) = Pin::new(&mut *incoming).poll_frame(quiet) {
-                    return ready.map_err(Cut::Upstream);
-                }
-                link.poll(cx);
-                let polled = Pin::new(incoming).poll_frame(quiet).map_err(Cut::Upstream);
-                if polled.is_pending() && link.is_over() { Poll::Ready(Some(Err(Cut::Closed))) } else { polled }
-            }
+            From::Link(link, _) => Poll::Ready(match ready!(link.poll_body(cx)) {
+                Ok(Part::Data(data)) => Some(Ok(Frame::data(data))),
+                Ok(Part::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                Ok(Part::More | Part::End) => None,
+                Err(broken) => Some(Err(broken.into())),
+            }),
         }
     }
 }
@@ -191,7 +186,8 @@ impl<A: Around> Body for Answer<A> {
         match &self.from {
             From::Nowhere => true,
             From::Here(_) => false,
-            From::Link(incoming, ..) | From::Ride { incoming, .. } => incoming.is_end_stream(),
+            From::Link(link, _) => link.is_whole(),
+            From::Ride { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
@@ -199,7 +195,8 @@ impl<A: Around> Body for Answer<A> {
         match &self.from {
             From::Nowhere => SizeHint::with_exact(0),
             From::Here(bytes) => SizeHint::with_exact(wide(bytes.len())),
-            From::Link(incoming, ..) | From::Ride { incoming, .. } => incoming.size_hint(),
+            From::Link(link, _) => link.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+            From::Ride { incoming, .. } => incoming.size_hint(),
         }
     }
 }

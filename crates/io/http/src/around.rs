@@ -1,13 +1,13 @@
 //! What the engine is put into, and what passes between them.
 
-use std::{fmt, future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use weir_balance::{Client, Place, Weight};
 use weir_model::{AppProtocol, Health, Hostname, Port, SpiffeId, Workload};
 use weir_request::Request;
-use weir_serving::{Host, Serving, Subset};
+use weir_serving::{ClusterPolicy, Host, Serving, Subset};
 
 use crate::record::{Flags, Record};
 
@@ -30,15 +30,11 @@ pub trait Around: 'static {
     /// Where the client wanted to go, as an endpoint: for a pod that was asked for by its address, and for `PASSTHROUGH`. None if nobody is there.
     fn original(&self, arrival: &Arrival) -> Option<Endpoint>;
 
-    /// A connection to an endpoint, made within that time. It may carry requests of other clients later.
-    fn connect(
-        &self,
-        to: &Endpoint,
-        arrival: &Arrival,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<Self::Io, ConnectError>>;
+    /// A connection to an endpoint, made within the time that its policy gives. It may carry requests of other clients later, unless the policy has it
+    /// begin with who the client is.
+    fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> impl Future<Output = Result<Self::Io, ConnectError>>;
 
-    /// Whether a request may go on. Asked once.
+    /// Whether a request may go on. Asked once, and once more after [`Admission::Later`].
     fn admit(&self, arrival: &Arrival, host: Option<&Host>, request: &Request<'_>) -> Admission;
 
     /// Whether a connection that is no HTTP may go on; or why not, in the words of Envoy's `CONNECTION_TERMINATION_DETAILS`. Asked once, before
@@ -51,6 +47,9 @@ pub trait Around: 'static {
     /// A request begins: it may be given an id and a trace context.
     fn begin(&self, arrival: &Arrival, headers: &mut HeaderMap) -> Self::Span;
 
+    /// A connection that is not HTTP has got to its endpoint. Of the record nothing is counted yet; [`Self::end`] is told of it, too.
+    fn opened(&self, span: &mut Self::Span, record: &Record<'_>);
+
     /// A request has ended, or a connection that was not HTTP.
     fn end(&self, span: Self::Span, record: &Record<'_>);
 }
@@ -62,6 +61,30 @@ pub struct Snapshot {
     pub serving: Arc<Serving>,
     /// Endpoints may have changed, too, when it is another.
     pub version: u64,
+}
+
+/// How a connection to an endpoint is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Dial<'d> {
+    /// Whose connection it is for.
+    pub arrival: &'d Arrival,
+    /// The service that the endpoint is of; none for one that was asked for by its address.
+    pub host: Option<&'d Hostname>,
+    /// How that service's endpoints are treated.
+    pub policy: &'d ClusterPolicy,
+    /// What is going to be said on it.
+    pub speaks: Speaks,
+}
+
+/// What is said on a connection to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Whatever its client says.
+    Anything,
 }
 
 /// A connection that was accepted, and what is proven of it.
@@ -152,13 +175,17 @@ impl Edits {
 }
 
 /// Whether a request may go on.
-#[derive(Debug)]
 pub enum Admission {
     /// It may, with these changes: claims of its token in headers, say.
     Pass(Edits),
     /// It is answered with this.
     Answer(Box<Refusal>),
+    /// It is asked about once more when this has ended, such as a fetch of keys; if that is the answer again, it is answered with this. Who gives it bounds how long it takes.
+    Later(Later, Box<Refusal>),
 }
+
+/// What may change an answer.
+pub type Later = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The answer to a request that may not go on.
 #[derive(Debug)]

@@ -9,17 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Sleep, sleep, timeout};
 use weir_balance::{Overflow, Shared, Slot};
 use weir_route::Outcome;
+use weir_serving::UpstreamTls;
 
 use crate::{
-    around::{Around, ConnectError},
+    around::{Around, ConnectError, Speaks},
     cluster::{Client, Cluster, Upstream},
     headers,
-    link::{self, Link},
+    link::{ATTEMPT_COUNT, Link},
     log::Log,
     meter::{Meter, Patience},
     mux::{self, Mux, Ride},
@@ -47,8 +48,17 @@ pub(crate) struct Head {
 
 /// An answer that has begun.
 pub(crate) enum Got<A: Around> {
-    Link(Response<Incoming>, Box<Link<A::Io>>),
+    Link(Response<()>, Box<Link<A::Io>>),
     Ride(Response<Incoming>, Ride),
+}
+
+impl<A: Around> Got<A> {
+    pub(crate) fn head(&self) -> (StatusCode, &HeaderMap) {
+        match self {
+            Self::Link(answer, _) => (answer.status(), answer.headers()),
+            Self::Ride(answer, _) => (answer.status(), answer.headers()),
+        }
+    }
 }
 
 /// Why an attempt came to nothing.
@@ -230,9 +240,6 @@ pub(crate) struct Attempt<'a, A: Around> {
 /// How long a request waits for a connection of its worker's before it looks whether another worker has given one back.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// `x-envoy-attempt-count`, as Istio has Envoy send it.
-const ATTEMPT_COUNT: http::HeaderName = http::HeaderName::from_static("x-envoy-attempt-count");
-
 impl<A: Around> Attempt<'_, A> {
     /// Makes it.
     pub(crate) async fn make(&self, log: Option<&mut Log<A>>, watch: &mut Watch) -> Result<Got<A>, Failure> {
@@ -248,21 +255,18 @@ impl<A: Around> Attempt<'_, A> {
             None => Box::pin(self.open(watch)).await?,
         };
         let before = link.bytes();
-        let request = self.request();
         if let Some(log) = log {
             log.is_sent(Protocol::Http11);
         }
-        match link.send(request, |cx| watch.poll(cx)).await? {
-            link::Sent::Answer(answer) if !headers::is_framed_once(answer.headers()) => Err(Failure::Protocol),
-            link::Sent::Answer(answer) => Ok(Got::Link(answer, link)),
-            link::Sent::Back => Err(Failure::NotSent),
-            link::Sent::Broken(error) => {
+        match link.send((self.head, self.number), self.upload(), |cx| watch.poll(cx)).await? {
+            Ok(answer) => Ok(Got::Link(answer, link)),
+            Err(error) => {
                 let (read, written) = link.bytes();
                 let came = read != before.0;
                 Err(match () {
                     () if written == before.1 => Failure::NotSent,
                     () if !came && link.rested.is_some() => Failure::Stale,
-                    () if came && error.is_parse() => Failure::Protocol,
+                    () if came && error.is_malformed() => Failure::Protocol,
                     () => Failure::Ended,
                 })
             }
@@ -313,10 +317,10 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     async fn connect_link(&self, slot: Slot<Shared>, watch: &mut Watch) -> Result<Box<Link<A::Io>>, Failure> {
-        let io = self.connect(watch).await?;
+        let io = self.connect(Speaks::Http1, watch).await?;
         let engine = &self.talk.engine;
-        let link = Link::new(io, self.meter(), self.cluster.uses(), slot, engine.settings.head_bytes).await;
-        link.map(Box::new).map_err(|error| Failure::Connect(error.to_string().into()))
+        let room = (&engine.scratch, engine.settings.head_bytes);
+        Ok(Box::new(Link::new(io, self.meter(), self.cluster.uses(), slot, room)))
     }
 
     /// A place on a connection of HTTP/2, new or made while it was waited for.
@@ -339,7 +343,7 @@ impl<A: Around> Attempt<'_, A> {
     }
 
     async fn connect_mux(&self, slot: Slot<Shared>, watch: &mut Watch) -> Result<Rc<Mux>, Failure> {
-        let io = self.connect(watch).await?;
+        let io = self.connect(Speaks::Http2, watch).await?;
         let engine = &self.talk.engine;
         let most = self.cluster.policy.http.max_streams.map_or(u32::MAX, std::num::NonZeroU32::get);
         let head_bytes = u32::try_from(engine.settings.head_bytes).unwrap_or(u32::MAX);
@@ -353,10 +357,10 @@ impl<A: Around> Attempt<'_, A> {
         }
     }
 
-    async fn connect(&self, watch: &mut Watch) -> Result<A::Io, Failure> {
+    async fn connect(&self, speaks: Speaks, watch: &mut Watch) -> Result<A::Io, Failure> {
         let limit = self.cluster.policy.tcp.connect_timeout;
         let Talk { engine, arrival, .. } = self.talk;
-        let connecting = engine.around.connect(&self.upstream.endpoint, arrival, limit);
+        let connecting = engine.around.connect(&self.upstream.endpoint, self.cluster.dial(arrival, speaks));
         match watch.during(timeout(limit, connecting)).await? {
             Ok(Ok(io)) => Ok(io),
             Ok(Err(error @ ConnectError::Timeout(_))) => Err(Failure::ConnectTimeout(error.to_string().into())),
@@ -373,12 +377,6 @@ impl<A: Around> Attempt<'_, A> {
         Meter::new(&self.talk.engine.clock, Patience { head: ever, idle: ever, silence: ever })
     }
 
-    fn headers(&self) -> HeaderMap {
-        let mut fields = self.head.headers.clone();
-        fields.insert(ATTEMPT_COUNT, headers::number(self.number.into()));
-        fields
-    }
-
     fn upload(&self) -> Upload {
         match (&self.head.source, &self.head.body) {
             (Some(source), _) => source.replay(),
@@ -387,35 +385,24 @@ impl<A: Around> Attempt<'_, A> {
         }
     }
 
-    fn request(&self) -> Request<Upload> {
-        let upload = self.upload();
-        let length = http_body::Body::size_hint(&upload).exact();
-        let mut request = Request::new(upload);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.target.clone();
-        let mut fields = self.headers();
-        headers::for_http1(&mut fields, &self.head.authority, length);
-        if let Some(upgrade) = &self.head.upgrade {
-            fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            fields.insert(header::UPGRADE, upgrade.clone());
-        }
-        *request.headers_mut() = fields;
-        request
-    }
-
     fn request2(&self) -> Request<Upload> {
         let mut request = Request::new(self.upload());
         *request.method_mut() = self.head.method.clone();
         let mut parts = uri::Parts::default();
-        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.scheme = Some(match &self.cluster.policy.tls {
+            UpstreamTls::Own(_) => uri::Scheme::HTTPS,
+            UpstreamTls::Mesh | UpstreamTls::Off | UpstreamTls::Refused(_) => uri::Scheme::HTTP,
+        });
         parts.authority = self.head.authority.to_str().ok().and_then(|text| text.parse().ok());
         parts.path_and_query = self.head.target.path_and_query().cloned();
         // All three are there: the authority was read when the request came.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.headers();
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let fields = request.headers_mut();
+        *fields = self.head.headers.clone();
+        fields.insert(ATTEMPT_COUNT, headers::number(self.number.into()));
+        fields.remove(header::HOST);
+        fields.remove(header::TRANSFER_ENCODING);
         request
     }
 }

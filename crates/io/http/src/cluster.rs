@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    num::NonZeroU32,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -9,12 +10,12 @@ use std::{
 
 use hashbrown::HashMap;
 use tokio::sync::{Mutex, Notify};
-use weir_balance::{Balancer, Breaker, Endpoint as Balanced, Limits, PerWorker, Shared, Uses};
+use weir_balance::{Algorithm, Balancer, Breaker, Endpoint as Balanced, Limits, PerWorker, Shared, Uses};
 use weir_model::{AppProtocol, Hostname, Port};
-use weir_serving::{ClusterPolicy, UnknownSubset, Upgrade};
+use weir_serving::{ClusterPolicy, Resolution, UnknownSubset, Upgrade};
 
 use crate::{
-    around::{Around, Endpoint, Snapshot},
+    around::{Around, Arrival, Dial, Endpoint, Snapshot, Speaks},
     engine::Engine,
     link::Link,
     meter::Clock,
@@ -154,7 +155,11 @@ impl<A: Around> Cluster<A> {
         let destinations = snapshot.serving.destinations(key.host);
         let subset = key.subset.map(|subset| destinations.subset(key.host, subset)).transpose()?;
         let policies = subset.map_or(&destinations.policies, |subset| &subset.policies);
-        let policy = Arc::clone(policies.of(key.port));
+        let mut policy = Arc::clone(policies.of(key.port));
+        let external = snapshot.serving.host(key.host).map(|host| &host.external.resolution);
+        if external == Some(&Resolution::Original) && policy.balance.algorithm != Algorithm::Passthrough {
+            Arc::make_mut(&mut policy).balance.algorithm = Algorithm::Passthrough;
+        }
         let endpoints = engine.around.endpoints(key.host, key.port, subset);
         let breaker = match before {
             Some(before) if before.policy.balance.limits == policy.balance.limits => before.breaker.clone(),
@@ -166,9 +171,14 @@ impl<A: Around> Cluster<A> {
     }
 
     /// One endpoint that was asked for by its address.
-    pub(crate) fn alone(engine: &Engine<A>, endpoint: Option<Endpoint>, version: u64) -> Self {
+    pub(crate) fn alone(
+        engine: &Engine<A>,
+        endpoint: Option<Endpoint>,
+        version: u64,
+        policy: Arc<ClusterPolicy>,
+    ) -> Self {
         let breaker = Breaker::new(Limits::default());
-        Self::of(engine, None, Arc::default(), breaker, endpoint.into_iter().collect(), (version, None))
+        Self::of(engine, None, policy, breaker, endpoint.into_iter().collect(), (version, None))
     }
 
     fn of(
@@ -181,7 +191,10 @@ impl<A: Around> Cluster<A> {
     ) -> Self {
         let known = |name: &Arc<str>, endpoint: &Endpoint| {
             let known = before?.members.get(name)?;
+            // What was said before the first request of a connection holds for all of it.
+            let is_alike = before.is_some_and(|before| before.policy.is_dialed_as(&policy));
             let is_same = known.endpoint.name == endpoint.name && known.endpoint.protocol == endpoint.protocol;
+            let is_same = is_same && is_alike;
             is_same.then(|| Rc::clone(known))
         };
         let mut members: HashMap<_, _, foldhash::fast::RandomState> = HashMap::default();
@@ -258,9 +271,17 @@ impl<A: Around> Cluster<A> {
         self.members.values().for_each(|upstream| upstream.leave());
     }
 
-    /// How often a new connection may be used.
+    /// How often a new connection may be used: once, if it begins with whose it is.
     pub(crate) fn uses(&self) -> Uses {
-        Uses::new(self.policy.balance.requests_per_connection)
+        Uses::new(match self.policy.proxy_protocol {
+            Some(_) => Some(NonZeroU32::MIN),
+            None => self.policy.balance.requests_per_connection,
+        })
+    }
+
+    /// How a connection to one of its endpoints is made.
+    pub(crate) fn dial<'d>(&'d self, arrival: &'d Arrival, speaks: Speaks) -> Dial<'d> {
+        Dial { arrival, host: self.key.as_ref().map(|key| &key.host), policy: &self.policy, speaks }
     }
 
     /// Whether an endpoint is spoken to in HTTP/2.

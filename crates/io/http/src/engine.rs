@@ -19,6 +19,7 @@ use weir_serving::UnknownSubset;
 use crate::{
     around::{Around, Arrival, Snapshot},
     cluster::{Cluster, Key, KeyOf},
+    link::Scratch,
     meter::{Clock, Ending, Meter, Patience},
     serve,
     settings::Settings,
@@ -36,6 +37,8 @@ pub struct Engine<A: Around> {
     rng: RefCell<SmallRng>,
     clusters: RefCell<HashMap<Key, Rc<Cluster<A>>, foldhash::fast::RandomState>>,
     meters: RefCell<Slab<Rc<Meter>>>,
+    /// What the connections to its endpoints are read into.
+    pub(crate) scratch: Rc<RefCell<Scratch>>,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
     is_draining: Cell<bool>,
@@ -62,6 +65,7 @@ impl<A: Around> Engine<A> {
             rng: RefCell::new(SmallRng::from_os_rng()),
             clusters: RefCell::default(),
             meters: RefCell::default(),
+            scratch: Rc::default(),
             mirrors: Cell::new(0),
             is_draining: Cell::new(false),
             keeper: RefCell::default(),

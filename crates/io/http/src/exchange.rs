@@ -22,7 +22,7 @@ use weir_serving::Host;
 
 use crate::{
     answer::Answer,
-    around::{Admission, Around, Edits, QueryEdit, Refusal, Snapshot, Target},
+    around::{Admission, Around, Edits, Later, QueryEdit, Refusal, Snapshot, Target},
     attempt::Head,
     cluster::{Client, Cluster, KeyOf},
     forward::forward,
@@ -40,6 +40,8 @@ use crate::{
 enum Stop {
     Reply(Reply),
     Refuse(Refusal),
+    /// It is refused so unless something changes by the end of this.
+    Wait(Later, Refusal),
     /// Its head is to be changed before it is routed.
     Change(Edits),
 }
@@ -79,11 +81,17 @@ pub(crate) async fn exchange<A: Around>(
     }
     let snapshot = talk.engine.around.snapshot();
     let host = talk.host(&snapshot);
+    let mut has_waited = false;
     let journey = loop {
         match plan(&talk, host.as_ref(), &parts, &log) {
             Ok(journey) => break journey,
             Err(Stop::Reply(reply)) => return reply.give(log),
             Err(Stop::Refuse(refusal)) => return reply::refuse(refusal, log),
+            Err(Stop::Wait(_, refusal)) if has_waited => return reply::refuse(refusal, log),
+            Err(Stop::Wait(until, _)) => {
+                until.await;
+                has_waited = true;
+            }
             Err(Stop::Change(edits)) => {
                 if let Err(why) = change(&mut parts, edits) {
                     return Reply::bad_request(why).give(log);
@@ -195,6 +203,7 @@ fn plan<'t, A: Around>(
             Admission::Pass(edits) if edits.are_none() => {}
             Admission::Pass(edits) => return Err(Stop::Change(edits)),
             Admission::Answer(refusal) => return Err(Stop::Refuse(*refusal)),
+            Admission::Later(until, refusal) => return Err(Stop::Wait(until, *refusal)),
         }
     }
     if let Some(why) = host.and_then(|host| host.refused.as_ref()) {
@@ -279,7 +288,7 @@ fn cluster<A: Around>(talk: &Talk<A>, snapshot: &Snapshot, journey: &Journey<'_>
             KeyOf { host: &to.host, port: to.port.unwrap_or(*port), subset: to.subset.as_deref() }
         }
         (Target::Service { host, port, .. }, None) => KeyOf { host, port: *port, subset: None },
-        (Target::Pod { .. }, _) => return Ok(talk.lone(snapshot.version)),
+        (Target::Pod { .. }, _) => return Ok(talk.lone(snapshot.version, &Arc::default())),
     };
     talk.engine.cluster(snapshot, key).map_err(|error| {
         let details = format!("cluster_not_found{{{}}}", error.subset);

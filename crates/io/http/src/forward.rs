@@ -154,7 +154,7 @@ impl<A: Around> Way<'_, '_, A> {
                 Some(upstream) => Ok((Rc::clone(upstream), Some(chosen))),
                 None => Err(NoEndpoint::Nowhere(Nowhere::NoEndpoints)),
             },
-            Choice::Original => match self.talk.original() {
+            Choice::Original => match self.talk.original(&current.policy) {
                 Some(upstream) => Ok((upstream, None)),
                 None => Err(NoEndpoint::NoOriginal),
             },
@@ -168,9 +168,9 @@ impl<A: Around> Way<'_, '_, A> {
 
     /// How long to wait before it is sent once more, if it is, though there is an answer.
     fn after_answer(&mut self, got: &Got<A>, log: &mut Log<A>) -> Option<Duration> {
-        let (Got::Link(answer, _) | Got::Ride(answer, _)) = got;
-        let status = answer.status().as_u16();
-        let grpc = if log.is_grpc { grpc::status(answer.headers()) } else { None };
+        let (status, fields) = got.head();
+        let status = status.as_u16();
+        let grpc = if log.is_grpc { grpc::status(fields) } else { None };
         let is_failure = status >= 400 || grpc.is_some_and(|grpc| grpc != 0);
         if !is_failure {
             return None;
@@ -241,9 +241,8 @@ impl<A: Around> Way<'_, '_, A> {
         if let Some(source) = &self.head.source {
             source.release();
         }
-        let (Got::Link(answer, _) | Got::Ride(answer, _)) = &got;
-        let status = answer.status();
-        let took = log.is_answered(answer.headers());
+        let (status, fields) = got.head();
+        let took = log.is_answered(fields);
         if self.head.tunnel.is_some() && status.is_success() {
             // To a client of HTTP/2 any 2xx would grant the tunnel that this one does not.
             let reply = Reply::new(502, "", Flag::UpstreamProtocolError, "upgrade_not_granted");
@@ -254,11 +253,11 @@ impl<A: Around> Way<'_, '_, A> {
         log.judge_answer(status.as_u16());
         let (mut parts, body) = match got {
             Got::Link(answer, link) => {
-                let (parts, incoming) = answer.into_parts();
+                let (parts, ()) = answer.into_parts();
                 if status == StatusCode::SWITCHING_PROTOCOLS {
                     return self.switch(parts.headers, *link, log);
                 }
-                (parts, Answer::of_link(incoming, link, upstream, Some(log), watch.rest()))
+                (parts, Answer::of_link(link, upstream, Some(log), watch.rest()))
             }
             Got::Ride(answer, ride) => {
                 let (parts, incoming) = answer.into_parts();

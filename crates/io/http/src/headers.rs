@@ -5,7 +5,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use weir_route::HeaderList;
 
@@ -118,7 +118,8 @@ fn starts_with(text: &str, start: &str) -> bool {
     text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
 }
 
-fn is_named(headers: &HeaderMap, name: &str) -> bool {
+/// Whether `connection` names it.
+pub(crate) fn is_named(headers: &HeaderMap, name: &str) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| has_token(value, name))
 }
 
@@ -141,23 +142,6 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, &
         (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| "a host that is none"),
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err("no host header"),
-    }
-}
-
-/// Makes the headers of a request such as HTTP/1.1 has them. Their length is known, or they are sent in chunks.
-pub(crate) fn for_http1(headers: &mut HeaderMap, authority: &HeaderValue, length: Option<u64>) {
-    headers.insert(HOST, authority.clone());
-    if length.is_none() {
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if cookies.next().is_some() && cookies.next().is_some() {
-        // RFC 9113 §8.2.3.
-        let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-            headers.insert(COOKIE, whole);
-        }
     }
 }
 

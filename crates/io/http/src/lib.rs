@@ -31,8 +31,10 @@ mod upload;
 mod wire;
 
 pub use around::{
-    Admission, Around, Arrival, ConnectError, Edit, Edits, Endpoint, QueryEdit, Refusal, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edit, Edits, Endpoint, Later, QueryEdit, Refusal, Snapshot, Speaks,
+    Target,
 };
 pub use engine::Engine;
+pub use link::{Malformed, Part, Reader};
 pub use record::{Call, Flag, Flags, Protocol, Record, Times};
 pub use settings::{Breakers, Settings};

@@ -173,6 +173,42 @@ impl<A: Around> Log<A> {
         self.grpc_status = Some(status.into());
     }
 
+    /// A connection that is not HTTP has got to its endpoint.
+    pub(crate) fn opens(&mut self) {
+        let Some(mut span) = self.span.take() else { return };
+        self.talk.engine.around.opened(&mut span, &self.record());
+        self.span = Some(span);
+    }
+
+    fn record(&self) -> Record<'_> {
+        let (received, requests) = self.source.as_ref().map_or((self.received, 0), |source| source.counts());
+        let upstream = self.sent.zip(self.answered).map(|(sent, answered)| answered.saturating_sub(sent));
+        Record {
+            arrival: &self.talk.arrival,
+            protocol: self.protocol,
+            upstream_protocol: self.upstream_protocol,
+            method: &self.method,
+            target: self.target.path_and_query().map_or("", |target| target.as_str()),
+            authority: self.authority.to_str().unwrap_or(""),
+            status: self.status,
+            flags: self.flags,
+            details: &self.details,
+            failure: self.failure.as_deref(),
+            times: Times { total: self.started.elapsed(), sent: self.sent, answered: self.answered, upstream },
+            received,
+            sent: self.written,
+            attempts: self.attempts,
+            endpoint: self.upstream.as_ref().map(|upstream| &upstream.endpoint),
+            service: self
+                .cluster
+                .as_ref()
+                .and_then(|cluster| cluster.key.as_ref())
+                .map(|key| (&key.host, key.port, key.subset.as_deref())),
+            route: self.route.as_deref(),
+            call: self.is_grpc.then(|| Call { status: self.grpc_status, requests, responses: self.answers.count() }),
+        }
+    }
+
     /// All of the answer was given to the client's connection.
     pub(crate) fn completes(&mut self) {
         self.is_complete = true;
@@ -206,34 +242,8 @@ impl<A: Around> Drop for Log<A> {
         if let Some(source) = &self.source {
             source.abandon();
         }
-        let (received, requests) = self.source.as_ref().map_or((self.received, 0), |source| source.counts());
-        let upstream = self.sent.zip(self.answered).map(|(sent, answered)| answered.saturating_sub(sent));
-        let record = Record {
-            arrival: &self.talk.arrival,
-            protocol: self.protocol,
-            upstream_protocol: self.upstream_protocol,
-            method: &self.method,
-            target: self.target.path_and_query().map_or("", |target| target.as_str()),
-            authority: self.authority.to_str().unwrap_or(""),
-            status: self.status,
-            flags: self.flags,
-            details: &self.details,
-            failure: self.failure.as_deref(),
-            times: Times { total: self.started.elapsed(), sent: self.sent, answered: self.answered, upstream },
-            received,
-            sent: self.written,
-            attempts: self.attempts,
-            endpoint: self.upstream.as_ref().map(|upstream| &upstream.endpoint),
-            service: self
-                .cluster
-                .as_ref()
-                .and_then(|cluster| cluster.key.as_ref())
-                .map(|key| (&key.host, key.port, key.subset.as_deref())),
-            route: self.route.as_deref(),
-            call: self.is_grpc.then(|| Call { status: self.grpc_status, requests, responses: self.answers.count() }),
-        };
         if let Some(span) = self.span.take() {
-            self.talk.engine.around.end(span, &record);
+            self.talk.engine.around.end(span, &self.record());
         }
     }
 }

@@ -109,7 +109,7 @@ async fn sent<A: Around>(talk: &Rc<Talk<A>>, cluster: &Rc<Cluster<A>>, mut head:
     let attempt = Attempt { talk, cluster, upstream: &upstream, head: &head, number: 1 };
     let mut watch = Watch::new(None, None, None);
     let mut answer = match attempt.make(None, &mut watch).await {
-        Ok(Got::Link(answer, link)) => Answer::<A>::of_link(answer.into_body(), link, upstream, None, None),
+        Ok(Got::Link(_, link)) => Answer::<A>::of_link(link, upstream, None, None),
         Ok(Got::Ride(answer, ride)) => Answer::of_ride(answer.into_body(), ride, None, None),
         Err(_) => return,
     };

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -23,7 +24,7 @@ use weir_route::{Asker, MESH, TcpAction};
 use weir_serving::UpstreamTls;
 
 use crate::{
-    around::{Around, Target},
+    around::{Around, Speaks, Target},
     cluster::{Cluster, KeyOf, Upstream},
     engine::Engine,
     log::Log,
@@ -149,7 +150,8 @@ where
     let (upstream, chosen) = pick(talk, &cluster)?;
     log.is_tried(&upstream, chosen);
     let tcp = &cluster.policy.tcp;
-    let connecting = talk.engine.around.connect(&upstream.endpoint, &talk.arrival, tcp.connect_timeout);
+    let dial = cluster.dial(&talk.arrival, Speaks::Anything);
+    let connecting = talk.engine.around.connect(&upstream.endpoint, dial);
     let connected = match timeout(tcp.connect_timeout, connecting).await {
         Ok(connected) => connected.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no connection within {:?}", tcp.connect_timeout)),
@@ -160,6 +162,7 @@ where
         (Flag::UpstreamConnectionFailure, why)
     })?;
     log.judge(Outcome::Connected);
+    log.opens();
     let silence = tcp.idle_timeout.unwrap_or(Duration::MAX);
     let longest = tcp.max_duration.unwrap_or(FOREVER);
     match timeout(longest, copy(&talk.meter, silence, client, &mut endpoint)).await {
@@ -176,7 +179,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 fn cluster<A: Around>(talk: &Rc<Talk<A>>) -> Result<Rc<Cluster<A>>, Closed> {
     let snapshot = talk.engine.around.snapshot();
     let Target::Service { host: name, port, .. } = &talk.arrival.target else {
-        return Ok(talk.lone(snapshot.version));
+        return Ok(talk.lone(snapshot.version, &Arc::default()));
     };
     let host = talk.host(&snapshot);
     if let Some(why) = host.as_ref().and_then(|host| host.refused.as_ref()) {
@@ -212,7 +215,7 @@ fn pick<A: Around>(talk: &Talk<A>, cluster: &Cluster<A>) -> Result<(Rc<Upstream<
             Ok((upstream, Some(chosen)))
         }
         Choice::Original => {
-            let upstream = talk.original();
+            let upstream = talk.original(&cluster.policy);
             Ok((upstream.ok_or_else(|| nobody("nobody is where the client wanted to go".to_owned()))?, None))
         }
         Choice::Nowhere(why) => Err(nobody(why.to_string())),

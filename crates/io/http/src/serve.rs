@@ -24,7 +24,7 @@ use tokio::{
 };
 use weir_balance::{Shared, Slot};
 use weir_model::AppProtocol;
-use weir_serving::Host;
+use weir_serving::{ClusterPolicy, Host};
 
 use crate::{
     around::{Around, Arrival, Snapshot, Target},
@@ -80,23 +80,24 @@ impl<A: Around> Talk<A> {
         host
     }
 
-    /// Where the client wanted to go, as a service with one endpoint.
-    pub(crate) fn lone(&self, version: u64) -> Rc<Cluster<A>> {
+    /// Where the client wanted to go, as a service with one endpoint, whose connections begin as the policy has it.
+    pub(crate) fn lone(&self, version: u64, policy: &Arc<ClusterPolicy>) -> Rc<Cluster<A>> {
         if let Some((known, cluster)) = &*self.lone.borrow()
             && *known == version
+            && cluster.policy.is_dialed_as(policy)
         {
             return Rc::clone(cluster);
         }
         let original = self.engine.around.original(&self.arrival);
-        let cluster = Rc::new(Cluster::alone(&self.engine, original, version));
+        let cluster = Rc::new(Cluster::alone(&self.engine, original, version, Arc::clone(policy)));
         self.lone.replace(Some((version, Rc::clone(&cluster))));
         cluster
     }
 
     /// Where the client wanted to go.
-    pub(crate) fn original(&self) -> Option<Rc<Upstream<A>>> {
+    pub(crate) fn original(&self, policy: &Arc<ClusterPolicy>) -> Option<Rc<Upstream<A>>> {
         let version = self.engine.around.snapshot().version;
-        self.lone(version).first()
+        self.lone(version, policy).first()
     }
 
     pub(crate) fn switch(&self, switch: Switch<A>) {

@@ -13,6 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use weir_manifest::{Kind, ObjectKey};
+use weir_model::Namespace;
 
 use crate::{
     Error,
@@ -73,21 +74,35 @@ pub(crate) async fn status_edit(
 ) -> Result<Applied, Error> {
     let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.name());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    let objects: Api<DynamicObject> = match &key.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), &resource),
-        None => Api::all_with(client.clone(), &resource),
+    status_edit_of(client, &resource, key.namespace.as_ref().map(Namespace::as_str), &key.name, edit).await
+}
+
+/// [`status_edit`] of an object of any kind.
+///
+/// # Errors
+/// As [`conditions_set`].
+pub(crate) async fn status_edit_of(
+    client: &Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    name: &str,
+    edit: impl Fn(&DynamicObject) -> Option<Value>,
+) -> Result<Applied, Error> {
+    let objects: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
     };
     let what = |verb: &str| {
-        let namespace = key.namespace.as_ref().map_or(String::new(), |namespace| format!("{namespace}/"));
-        format!("{verb} status of {kind} {namespace}{}", key.name)
+        let namespace = namespace.map_or(String::new(), |namespace| format!("{namespace}/"));
+        format!("{verb} status of {} {namespace}{name}", resource.kind)
     };
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let mut failed = None;
     for _ in 0..RACES {
-        let there = within(DEADLINE, || what("get"), objects.get_status(&key.name)).await?;
+        let there = within(DEADLINE, || what("get"), objects.get_status(name)).await?;
         let Some(status) = edit(&there) else { return Ok(Applied::Same) };
         let patch = json!({"metadata": {"resourceVersion": there.resource_version()}, "status": status});
-        let patch = async { objects.patch_status(&key.name, &params, &Patch::Merge(&patch)).await };
+        let patch = async { objects.patch_status(name, &params, &Patch::Merge(&patch)).await };
         match within(DEADLINE, || what("patch"), patch).await {
             Ok(_) => return Ok(Applied::Changed),
             Err(error) if error.status() == Some(409) => failed = Some(error),

@@ -51,6 +51,14 @@ pub enum Error {
         /// Bytes it may have.
         max: usize,
     },
+    /// More objects than are read.
+    #[error("{what}: there are more than {max}")]
+    TooMany {
+        /// The request.
+        what: String,
+        /// Objects there may be.
+        max: usize,
+    },
     /// An answer that is no JSON, or not of its form.
     #[error("{what}: the answer cannot be read")]
     Malformed {
@@ -93,6 +101,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::Slow { .. }
             | Self::TooLarge { .. }
+            | Self::TooMany { .. }
             | Self::Malformed { .. }
             | Self::Incomplete { .. } => None,
         }

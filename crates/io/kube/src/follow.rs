@@ -102,7 +102,10 @@ impl Follower {
                     Stop::Closed | Stop::Gone => return stop,
                     // The watch may be asked for again, unless what it said is the trouble.
                     Stop::Failed(error) => match error {
-                        Error::Malformed { .. } | Error::Incomplete { .. } | Error::TooLarge { .. } => {
+                        Error::Malformed { .. }
+                        | Error::Incomplete { .. }
+                        | Error::TooLarge { .. }
+                        | Error::TooMany { .. } => {
                             return Stop::Failed(error);
                         }
                         Error::Status { code: 404, .. } => return Stop::Gone,

@@ -1,13 +1,19 @@
 //! Statuses of routes and Gateways, beside those of other controllers. Gateway API v1 `RouteStatus`, `GatewayStatus`.
 
+use std::net::IpAddr;
+
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, api::DynamicObject};
+use kube::{
+    Client,
+    api::DynamicObject,
+    core::{ApiResource, GroupVersionKind},
+};
 use serde_json::{Value, json};
 use weir_manifest::{ConfigKind, Kind, ObjectKey};
 
 use crate::{
     Error,
-    conditions::{Condition, merged, status_edit},
+    conditions::{Condition, merged, status_edit, status_edit_of},
     write::Applied,
 };
 
@@ -69,7 +75,7 @@ pub async fn route_status_set(
     .await
 }
 
-/// Sees to it that a Gateway's conditions and listeners say this. Conditions of other types stay.
+/// Sees to it that a Gateway's conditions and listeners say this, and its addresses if they are known. Conditions of other types stay.
 ///
 /// # Errors
 /// As [`route_status_set`].
@@ -78,13 +84,56 @@ pub async fn gateway_status_set(
     key: &ObjectKey,
     conditions: &[Condition],
     listeners: &[ListenerEntry],
+    addresses: Option<&[IpAddr]>,
 ) -> Result<Applied, Error> {
     status_edit(client, Kind::Config(ConfigKind::Gateway), key, |gateway| {
         let status = &gateway.data["status"];
         let (now, listed, before) = (Timestamp::now(), list(&status["conditions"]), list(&status["listeners"]));
         let wanted = merged(listed, OF_GATEWAYS, conditions, now);
         let all: Vec<Value> = listeners.iter().map(|listener| entry(listener, before, now)).collect();
-        (wanted != listed || all != before).then(|| json!({"conditions": wanted, "listeners": all}))
+        let said = list(&status["addresses"]);
+        let reached: Vec<Value> = match addresses {
+            Some(addresses) => addresses.iter().map(|one| json!({"type": "IPAddress", "value": one})).collect(),
+            None => said.to_vec(),
+        };
+        if wanted == listed && all == before && reached == said {
+            return None;
+        }
+        let mut status = json!({"conditions": wanted, "listeners": all});
+        if reached != said {
+            status["addresses"] = json!(reached);
+        }
+        Some(status)
+    })
+    .await
+}
+
+/// Says of a GatewayClass that it is taken, if it is the controller's. Gateway API v1 `GatewayClassStatus`.
+///
+/// # Errors
+/// As [`route_status_set`].
+pub async fn gateway_class_accept(
+    client: &Client,
+    name: &str,
+    controller: &str,
+    message: &str,
+) -> Result<Applied, Error> {
+    let gvk = GroupVersionKind::gvk(ConfigKind::Gateway.group(), "v1", "GatewayClass");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "gatewayclasses");
+    status_edit_of(client, &resource, None, name, |class| {
+        if class.data["spec"]["controllerName"] != controller {
+            return None;
+        }
+        let accepted = Condition {
+            kind: "Accepted",
+            holds: true,
+            reason: "Accepted",
+            message: message.to_owned(),
+            generation: class.metadata.generation,
+        };
+        let listed = list(&class.data["status"]["conditions"]);
+        let wanted = merged(listed, &["Accepted"], &[accepted], Timestamp::now());
+        (wanted != listed).then(|| json!({"conditions": wanted}))
     })
     .await
 }

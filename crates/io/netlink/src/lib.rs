@@ -23,7 +23,7 @@ pub use pod_routing::{Ipv6Routing, PodRouting};
 pub use route::{Route, RouteKind};
 pub use rtnl::Rtnl;
 pub use rule::{Family, Rule};
-pub use sysctl::{read_sysctl, write_sysctl};
+pub use sysctl::{read_sysctl, sysctls_in, write_sysctl};
 
 #[cfg(test)]
 mod tests;

@@ -262,7 +262,10 @@ impl Drop for Open {
     }
 }
 
-async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let permit = free.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {

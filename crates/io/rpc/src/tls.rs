@@ -13,8 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use weir_identity::peer_identity;
 use weir_model::{SpiffeId, TrustDomain};
 
-/// The only protocol spoken. RFC 9113 §3.2.
+/// The only protocol spoken among programs of the mesh. RFC 9113 §3.2.
 const H2: &[u8] = b"h2";
+/// And what who only asks something speaks. RFC 7301 §6.
+const HTTP1: &[u8] = b"http/1.1";
 
 /// What a server shows and believes, as PEM.
 #[derive(Clone, Copy)]
@@ -59,6 +61,8 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct ServerTls {
     pub(crate) config: Arc<ServerConfig>,
+    /// For who proves nothing.
+    pub(crate) https: Arc<ServerConfig>,
     trust_domain: TrustDomain,
 }
 
@@ -74,14 +78,21 @@ impl ServerTls {
             WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
         let key = PrivateKeyDer::from_pem_slice(files.key)
             .map_err(|_| TlsError::Pem { what: "key", expected: "a private key in PEM" })?;
+        let chain = certificates("chain", files.chain)?;
+        let mut https = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key.clone_key())?;
+        https.alpn_protocols = vec![HTTP1.to_vec()];
+        https.send_tls13_tickets = 0;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(clients)
-            .with_single_cert(certificates("chain", files.chain)?, key)?;
+            .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![H2.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), trust_domain: trust_domain.clone() })
+        Ok(Self { config: Arc::new(config), https: Arc::new(https), trust_domain: trust_domain.clone() })
     }
 
     /// Who the client is, by a certificate the handshake has checked. One of another trust domain, or of no identity, is nobody.

@@ -6,6 +6,7 @@
 
 mod access;
 mod access_log;
+mod certificates;
 mod control;
 mod error;
 mod http;
@@ -24,6 +25,7 @@ mod fixtures;
 
 pub use access::{AccessEntry, AccessEvent, AccessParty, Direction};
 pub use access_log::{AccessDetail, AccessLog};
+pub use certificates::{CertificateSpan, Certificates};
 pub use control::ControlState;
 pub use error::Error;
 pub use http::{

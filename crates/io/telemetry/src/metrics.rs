@@ -63,6 +63,8 @@ const GENERATION: (&str, &str) = ("weir_config_generation", "How often the confi
 const LAST_GOOD: (&str, &str) =
     ("weir_config_last_good_load_timestamp_seconds", "When a configuration was last accepted, in Unix seconds");
 const REJECTED: (&str, &str) = ("weir_config_rejected_loads", "Configurations that were not accepted");
+const REFUSED: (&str, &str) =
+    ("weir_config_refused", "Whether the newest configuration was not accepted, so that an older one is in force");
 
 /// Everything this process counts. Fields are handles: clone them to where the counting is done.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ pub struct Metrics {
     pub config_last_good: Gauge,
     /// `weir_config_rejected_loads_total`.
     pub config_rejected: Counter,
+    /// `weir_config_refused`: 1 while the newest configuration is not the one in force.
+    pub config_refused: Gauge,
     traffic: Arc<Traffic>,
     requests: Arc<Requests>,
     registry: Mutex<Registry>,
@@ -108,6 +112,7 @@ impl Metrics {
             config_generation: Gauge::default(),
             config_last_good: Gauge::default(),
             config_rejected: Counter::default(),
+            config_refused: Gauge::default(),
             traffic: Arc::default(),
             requests: Arc::default(),
             registry: Mutex::new(registry),
@@ -156,6 +161,7 @@ impl Metrics {
             config_generation: gauge(r, GENERATION.0, GENERATION.1),
             config_last_good: gauge(r, LAST_GOOD.0, LAST_GOOD.1),
             config_rejected: counter(r, REJECTED.0, REJECTED.1),
+            config_refused: gauge(r, REFUSED.0, REFUSED.1),
             traffic,
             requests: Arc::default(),
             registry: Mutex::new(registry),
@@ -179,6 +185,7 @@ impl Metrics {
         registry.register(GENERATION.0, GENERATION.1, metrics.config_generation.clone());
         registry.register(LAST_GOOD.0, LAST_GOOD.1, metrics.config_last_good.clone());
         registry.register(REJECTED.0, REJECTED.1, metrics.config_rejected.clone());
+        registry.register(REFUSED.0, REFUSED.1, metrics.config_refused.clone());
         drop(registry);
         metrics
     }

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weir_model::Hostname;
 use weir_route::{RouteObject, RouteTable, TcpObject, TcpTable};
-use weir_serving::{Destinations, Host, Serving};
+use weir_serving::{Destinations, External, Host, Serving};
 use weir_world::World;
 
 use crate::{Settings, Telemetries};
@@ -68,7 +68,8 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
     let services = virtual_service::compile(&ground, configs, &destinations);
     let OfGateway { routes: gateway, statuses, gateways } = gateway_route::compile(&ground, configs);
     findings.extend(virtual_service::beaten(configs, &services, &gateway));
-    let serving = assemble(&ground, destinations, services.hosts, gateway.hosts);
+    let external = service_entry::external(&ground, configs);
+    let serving = assemble(&ground, destinations, external, services.hosts, gateway.hosts);
     findings.extend(service_entry::findings(&ground, configs));
     findings.extend(services.findings);
     findings.extend(gateway.findings);
@@ -82,6 +83,7 @@ pub fn routes(settings: &Settings, world: &World, configs: &Configs) -> Compiled
 fn assemble(
     ground: &Ground<'_>,
     destinations: BTreeMap<Hostname, Arc<Destinations>>,
+    mut external: BTreeMap<Hostname, External>,
     mut services: BTreeMap<Hostname, HostRoutes>,
     mut gateway: BTreeMap<Hostname, HostRoutes>,
 ) -> Serving {
@@ -89,8 +91,8 @@ fn assemble(
     for service in ground.services() {
         let name = &service.name.hostname;
         let (own, of_gateway) = (services.remove(name), gateway.remove(name));
-        let destinations = destinations.get(name).cloned();
-        if own.is_none() && of_gateway.is_none() && destinations.is_none() {
+        let (destinations, external) = (destinations.get(name).cloned(), external.remove(name));
+        if own.is_none() && of_gateway.is_none() && destinations.is_none() && external.is_none() {
             continue;
         }
         let HostRoutes { mut http, mut tcp } = own.unwrap_or_default();
@@ -107,6 +109,7 @@ fn assemble(
             http: Arc::new(http),
             tcp: Arc::new(tcp),
             destinations: destinations.unwrap_or_else(|| Destinations::none().clone()),
+            external: external.unwrap_or_default(),
             guard: Arc::default(),
             refused,
         };

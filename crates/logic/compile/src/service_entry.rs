@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -17,6 +18,7 @@ use weir_model::{
     Health, HealthPolicy, Hostname, Locality, Membership, NetworkMode, Port, Service, ServiceName, ServicePort,
     Termination, Tunnel, WaypointAddress, Workload, WorkloadKind, WorkloadUid,
 };
+use weir_serving::{Answers, External, NamedEndpoint, Resolution, Spot};
 
 use crate::{Settings, service, trimmed::Key, workload};
 
@@ -50,14 +52,47 @@ pub(crate) fn kubernetes(settings: &Settings, host: &Hostname) -> Option<Key> {
 }
 
 /// Why its hosts are not reached by this version.
-pub(crate) fn unsupported(spec: &ServiceEntrySpec) -> Option<&'static str> {
-    match spec.resolution {
-        EntryResolution::Static => None,
-        EntryResolution::None => Some("resolution NONE through a waypoint, which this version does not do"),
-        EntryResolution::Dns => Some("resolution DNS, which this version does not do"),
-        EntryResolution::DnsRoundRobin => Some("resolution DNS_ROUND_ROBIN, which this version does not do"),
-        EntryResolution::DynamicDns => Some("resolution DYNAMIC_DNS, which this version does not do"),
+pub(crate) fn unsupported(spec: &ServiceEntrySpec, waypoint: Option<&WaypointAddress>) -> Option<&'static str> {
+    match (spec.resolution, waypoint) {
+        (EntryResolution::Static | EntryResolution::None, _) => None,
+        (EntryResolution::Dns | EntryResolution::DnsRoundRobin, Some(_)) => None,
+        (EntryResolution::Dns, None) => Some("resolution DNS, which waypoints do, and it is bound to none"),
+        (EntryResolution::DnsRoundRobin, None) => {
+            Some("resolution DNS_ROUND_ROBIN, which waypoints do, and it is bound to none")
+        }
+        (EntryResolution::DynamicDns, _) => Some("resolution DYNAMIC_DNS, which this version does not do"),
     }
+}
+
+/// Where the endpoints of one of its hosts are, as a waypoint finds them.
+pub(crate) fn external(spec: &ServiceEntrySpec, host: &Hostname) -> External {
+    let resolution = match spec.resolution {
+        EntryResolution::Static | EntryResolution::DynamicDns => Resolution::Mesh,
+        EntryResolution::None => Resolution::Original,
+        EntryResolution::Dns => Resolution::Names(Answers::All, named(spec, host)),
+        EntryResolution::DnsRoundRobin => Resolution::Names(Answers::First, named(spec, host)),
+    };
+    External { resolution, names: spec.subject_alt_names.as_slice().into() }
+}
+
+/// The endpoints by their names; without any the host itself is one, unless it is a wildcard. Those of other networks, and sockets, are none.
+fn named(spec: &ServiceEntrySpec, host: &Hostname) -> Arc<[NamedEndpoint]> {
+    let of = |at, endpoint: Option<&EntryEndpoint>| NamedEndpoint {
+        at,
+        ports: ports(spec, endpoint).into_iter().collect(),
+        labels: endpoint.map(|one| one.labels.clone()).unwrap_or_default(),
+        locality: endpoint.map(|one| one.locality.clone()).unwrap_or_default(),
+    };
+    if spec.endpoints.is_empty() {
+        let own = (!host.as_str().starts_with('*')).then(|| of(Spot::Name(host.clone()), None));
+        return own.into_iter().collect();
+    }
+    let endpoints = spec.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
+        EntryAddress::Ip(ip) => Some(of(Spot::Ip(*ip), Some(endpoint))),
+        EntryAddress::Host(name) => Some(of(Spot::Name(name.clone()), Some(endpoint))),
+        EntryAddress::Unix(_) | EntryAddress::OfNetwork => None,
+    });
+    endpoints.collect()
 }
 
 /// Whether its hosts are services. With resolution NONE they lead to the very address that was asked for, as for anything the mesh does not
@@ -93,6 +128,7 @@ pub(crate) fn service(
             unique.push(vip);
         }
     }
+    let unsupported = unsupported(spec, waypoint.as_ref()).map(Into::into);
     Service {
         name: name.clone(),
         short_name: name.hostname.as_str().into(),
@@ -100,7 +136,7 @@ pub(crate) fn service(
         ports: spec.ports.iter().map(service_port).collect(),
         health_policy: HealthPolicy::OnlyReady,
         waypoint,
-        unsupported: unsupported(spec).map(Into::into),
+        unsupported,
     }
 }
 

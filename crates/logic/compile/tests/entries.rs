@@ -60,7 +60,9 @@ fn plan(world: &World, to: &str) -> String {
 #[test]
 fn what_is_outside_is_reached_in_the_clear_what_is_in_the_mesh_in_a_tunnel_and_what_must_be_resolved_not_at_all() {
     let refused = |why: &str| {
-        format!("refused: service a/e.example cannot be reached by this version: {why}, which this version does not do")
+        format!(
+            "refused: service a/e.example cannot be reached by this version: {why}, which waypoints do, and it is bound to none"
+        )
     };
     let six = "[2001:db8::1]:80";
     for (spec, v4, v6) in [

@@ -23,6 +23,6 @@ pub use ends::ExplainError;
 pub use explain::explain;
 pub use explained::{About, Asked, Asking, At, Declared, Explained, Hop, Place, ReachedBy, Routed, Step, Verdict};
 pub use nearest::{hint, nearest};
-pub use question::{Question, QuestionError, Wanted};
+pub use question::{AskError, FIELDS, Question, QuestionError, Wanted};
 pub use request::{RequestText, RequestTextError};
 pub use scene::{Scene, Served};

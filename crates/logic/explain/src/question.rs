@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use weir_model::{Hostname, Port, canonical_socket};
 use weir_world::{Client, Target};
 
-use crate::request::RequestText;
+use crate::request::{RequestText, RequestTextError};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,43 @@ pub struct Question {
     pub to: Wanted,
     /// What is asked there; none for the connection alone.
     pub request: Option<RequestText>,
+}
+
+/// The fields of a query to `/debug/explain`, in the order of [`Question::read`].
+pub const FIELDS: [&str; 4] = ["from", "to", "request", "headers"];
+
+/// Why a query is no question.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It does not say who, or where to.
+    #[error(
+        "expected ?from=SOURCE&to=DESTINATION, where SOURCE is NAMESPACE/SERVICE-ACCOUNT, a spiffe:// identity or \"plaintext\", with \
+         @ADDRESS behind it where the address matters, and DESTINATION is SERVICE.NAMESPACE:PORT, NAMESPACE/POD:PORT or ADDRESS:PORT; and, for a request, \
+         &request=METHOD /PATH&headers=NAME: VALUE, a line each"
+    )]
+    Incomplete,
+    /// Who connects.
+    #[error(transparent)]
+    From(#[from] weir_world::QuestionError),
+    /// Where to.
+    #[error(transparent)]
+    To(#[from] QuestionError),
+    /// With which request.
+    #[error(transparent)]
+    Request(#[from] RequestTextError),
+}
+
+impl Question {
+    /// Of the fields of a query, [`FIELDS`].
+    ///
+    /// # Errors
+    /// What is missing, or no such thing.
+    pub fn read([from, to, request, headers]: [Option<&str>; 4]) -> Result<Self, AskError> {
+        let (Some(from), Some(to)) = (from, to) else { return Err(AskError::Incomplete) };
+        let headers = headers.iter().flat_map(|headers| headers.lines());
+        let request = request.map(|line| RequestText::read(line, headers)).transpose()?;
+        Ok(Self { from: from.parse()?, to: to.parse()?, request })
+    }
 }
 
 /// Where somebody wants to go.

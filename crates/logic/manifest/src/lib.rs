@@ -41,5 +41,5 @@ pub use object::{
     AccessLoggingEntry, CustomTag, MetricSelector, MetricsEntry, MetricsOverride, TagOverride, TracingEntry,
     WorkloadMode,
 };
-pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, parse};
+pub use parse::{MAX_DOCUMENTS, MAX_FILE_BYTES, Survey, parse, survey};
 pub use sent::{Kind, Sent};

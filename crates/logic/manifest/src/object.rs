@@ -297,6 +297,13 @@ pub struct EndpointSliceObject {
     pub ports: Vec<SlicePort>,
 }
 
+impl EndpointSliceObject {
+    /// Its kind, namespace and name.
+    pub fn object(&self) -> ObjectRef {
+        object("EndpointSlice", &self.namespace, &self.name)
+    }
+}
+
 /// A Node, core/v1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeObject {

@@ -1,7 +1,7 @@
 //! Files to objects: all of them, or every error there is.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use crate::{
     error::{Cause, FileName, ManifestError, ObjectRef, Origin},
     kind::{ReadKind, Scope, Treatment, treatment},
     known,
-    object::{Ignored, ObjectKey, Objects},
+    object::{Ignored, Labels, ObjectKey, Objects},
     read::{self, cluster::Allotment, service::Allot},
     reader::{At, Fields, Reader},
     tree::{self, Node, Value},
@@ -30,32 +30,38 @@ pub const MAX_DOCUMENTS: usize = 100_000;
 /// # Errors
 /// Everything that is wrong with any of them, in the order of the files. Nothing is accepted beside an error.
 pub fn parse(sources: &[(FileName, &str)]) -> Result<Objects, Vec<ManifestError>> {
-    let mut parsing = Parsing::default();
-    let mut left = MAX_DOCUMENTS;
-    for (file, text) in sources {
-        let whole = Reader::new(Origin { file: file.clone(), document: 1, line: 0 });
-        if text.len() > MAX_FILE_BYTES {
-            parsing.refuse(whole, Cause::FileTooLarge { len: text.len(), max: MAX_FILE_BYTES });
-            continue;
-        }
-        let (documents, more) = tree::documents(text, left);
-        left -= documents.len();
-        for document in documents {
-            let mut reader = Reader::new(Origin { file: file.clone(), document: document.number, line: document.line });
-            match document.root {
-                Ok(root) => parsing.document(reader, &root),
-                Err((line, cause)) => {
-                    reader.origin.line = line;
-                    parsing.refuse(reader, cause);
-                }
-            }
-        }
-        if more {
-            parsing.refuse(whole, Cause::TooManyDocuments { max: MAX_DOCUMENTS });
-            break;
-        }
+    let parsing = Parsing::of(sources, Parsing::default());
+    if parsing.errors.is_empty() { Ok(parsing.objects) } else { Err(parsing.errors) }
+}
+
+/// What files declare, as far as it can be read: for who looks at them, and never for who acts by them.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// What is legal. What another of its name or address contradicts is not.
+    pub objects: Objects,
+    /// Everything that is wrong with the rest, in the order of the files.
+    pub errors: Vec<ManifestError>,
+    /// The annotations of all objects of every kind that have any of Istio's or of ours, and where they are declared.
+    pub annotations: BTreeMap<ObjectRef, (Origin, Labels)>,
+}
+
+/// Reads what can be read of files of Kubernetes objects.
+pub fn survey(sources: &[(FileName, &str)]) -> Survey {
+    let start = Parsing { annotations: Some(BTreeMap::new()), ..Parsing::default() };
+    let Parsing { mut objects, errors, annotations, .. } = Parsing::of(sources, start);
+    let bad: HashSet<&ObjectRef> = errors.iter().filter_map(|error| error.object.as_ref()).collect();
+    let legal = |object: &ObjectRef| !bad.contains(object);
+    if !bad.is_empty() {
+        let cluster = |kind: &str, name: &str| ObjectRef { kind: kind.into(), namespace: None, name: name.into() };
+        objects.namespaces.retain(|one| legal(&cluster("Namespace", one.name.as_str())));
+        objects.nodes.retain(|one| legal(&cluster("Node", one.name.as_str())));
+        objects.pods.retain(|one| legal(&one.object()));
+        objects.services.retain(|one| legal(&one.object()));
+        objects.endpoint_slices.retain(|one| legal(&one.object()));
+        objects.policies.retain(|one| legal(&one.object()));
+        objects.configs.retain(|one| legal(&one.object()));
     }
-    parsing.finish()
+    Survey { objects, errors, annotations: annotations.unwrap_or_default() }
 }
 
 #[derive(Default)]
@@ -64,10 +70,43 @@ struct Parsing {
     allotting: Vec<usize>,
     allotments: Vec<Allotment>,
     seen: HashMap<(String, ObjectRef), Origin>,
+    /// Kept only if somebody asks.
+    annotations: Option<BTreeMap<ObjectRef, (Origin, Labels)>>,
     errors: Vec<ManifestError>,
 }
 
 impl Parsing {
+    fn of(sources: &[(FileName, &str)], start: Self) -> Self {
+        let mut parsing = start;
+        let mut left = MAX_DOCUMENTS;
+        for (file, text) in sources {
+            let whole = Reader::new(Origin { file: file.clone(), document: 1, line: 0 });
+            if text.len() > MAX_FILE_BYTES {
+                parsing.refuse(whole, Cause::FileTooLarge { len: text.len(), max: MAX_FILE_BYTES });
+                continue;
+            }
+            let (documents, more) = tree::documents(text, left);
+            left -= documents.len();
+            for document in documents {
+                let mut reader =
+                    Reader::new(Origin { file: file.clone(), document: document.number, line: document.line });
+                match document.root {
+                    Ok(root) => parsing.document(reader, &root),
+                    Err((line, cause)) => {
+                        reader.origin.line = line;
+                        parsing.refuse(reader, cause);
+                    }
+                }
+            }
+            if more {
+                parsing.refuse(whole, Cause::TooManyDocuments { max: MAX_DOCUMENTS });
+                break;
+            }
+        }
+        parsing.finish();
+        parsing
+    }
+
     fn refuse(&mut self, mut reader: Reader, cause: Cause) {
         reader.fail_at(String::new(), reader.origin.line, cause);
         self.errors.append(&mut reader.errors);
@@ -101,6 +140,11 @@ impl Parsing {
         };
         let object = read::object_ref(kind, namespaced, &quiet_fields, &mut quiet);
         reader.object = Some(object.clone());
+        if let Some(all) = &mut self.annotations
+            && let Some(own) = read::annotations(&quiet_fields, &mut quiet)
+        {
+            all.insert(object.clone(), (reader.origin.clone(), own));
+        }
         match treatment {
             Some(Treatment::List) if nesting == Nesting::Document => return self.list(reader, at),
             Some(Treatment::List) => reader.expected::<()>(at, "no list within a list")?,
@@ -204,11 +248,10 @@ impl Parsing {
         }
     }
 
-    fn finish(mut self) -> Result<Objects, Vec<ManifestError>> {
+    fn finish(&mut self) {
         self.allot();
         self.shared_pod_addresses();
         self.shared_service_addresses();
-        if self.errors.is_empty() { Ok(self.objects) } else { Err(self.errors) }
     }
 
     /// Gives services without a cluster address those that IPAddress objects note for them.

@@ -16,7 +16,7 @@ use weir_model::{Namespace, canonical_ip};
 use crate::{
     error::{Cause, ObjectRef},
     known,
-    object::{DataplaneMode, Owner, WaypointLabels, WaypointUse},
+    object::{DataplaneMode, Labels, Owner, WaypointLabels, WaypointUse},
     reader::{At, Fields, Reader, Texts},
 };
 
@@ -128,6 +128,17 @@ pub(crate) fn object_ref(kind: &str, namespaced: bool, object: &Fields<'_>, quie
     let name = text("name").unwrap_or_default();
     let namespace = namespaced.then(|| text("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.into()));
     ObjectRef { kind: kind.into(), namespace, name }
+}
+
+/// The annotations of any object, as far as they can be made out without complaint; nothing if none of them is Istio's or ours.
+pub(crate) fn annotations(object: &Fields<'_>, quiet: &mut Reader) -> Option<Labels> {
+    let fields = quiet.fields(&object.field("metadata")?, known::META)?;
+    let all = quiet.texts(fields.field("annotations")).owned();
+    let is_of_mesh = |key: &str| {
+        let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+        ["istio.io", "weir.dev"].iter().any(|own| domain == *own || domain.ends_with(&format!(".{own}")))
+    };
+    all.keys().any(|key| is_of_mesh(key)).then_some(all)
 }
 
 /// A canonical IP address.

@@ -3,6 +3,7 @@
 //! In: text and numbers from the edges. Out: types whose every value is legal. It never does I/O, reads a clock, or logs.
 
 mod address;
+mod client_tls;
 mod flag;
 mod flags;
 mod identity;
@@ -14,6 +15,7 @@ mod waypoint;
 mod workload;
 
 pub use address::{AddressError, OrigDst, Port, canonical_ip, canonical_socket};
+pub use client_tls::{ClientTls, KeyFiles, Proof, ServerTrust};
 pub use flag::ResponseFlag;
 pub use flags::{Flag, Flags};
 pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use weir_balance::Policy;
-use weir_model::{Hostname, Port};
+use weir_model::{ClientTls, Hostname, Port};
 
 /// How the traffic to one service, port and subset is treated. Istio `TrafficPolicy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,13 +22,50 @@ pub struct ClusterPolicy {
     pub http: HttpPool,
     /// `tls`.
     pub tls: UpstreamTls,
+    /// `proxyProtocol`: what stands before everything else on a connection. Each request has a connection of its own then, since it is one client's.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// `tunnel`: where a forward proxy is asked to lead connections that are no HTTP; those that are go to it as they are.
+    pub tunnel: Option<Arc<ForwardTunnel>>,
 }
 
 impl Default for ClusterPolicy {
     /// What Istio does when nothing is said.
     fn default() -> Self {
-        Self { balance: Policy::default(), tcp: TcpPool::default(), http: HttpPool::default(), tls: UpstreamTls::Mesh }
+        Self {
+            balance: Policy::default(),
+            tcp: TcpPool::default(),
+            http: HttpPool::default(),
+            tls: UpstreamTls::Mesh,
+            proxy_protocol: None,
+            tunnel: None,
+        }
     }
+}
+
+impl ClusterPolicy {
+    /// Whether connections begin as with the other: then those of the one serve the other.
+    pub fn is_dialed_as(&self, other: &Self) -> bool {
+        let of = |one: &Self| (one.tls.clone(), one.proxy_protocol, one.tunnel.clone());
+        of(self) == of(other)
+    }
+}
+
+/// `proxyProtocol.version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// `tunnel` by `CONNECT`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ForwardTunnel {
+    /// `targetHost`.
+    pub host: Arc<str>,
+    /// `targetPort`.
+    pub port: Port,
 }
 
 /// `connectionPool.tcp`, but for what is counted.
@@ -101,8 +138,9 @@ pub enum UpstreamTls {
     Mesh,
     /// `DISABLE`: no TLS of its own; HBONE to what is in the mesh all the same.
     Off,
-    /// `SIMPLE` or `MUTUAL`; also `tunnel` and `proxyProtocol`, which wrap a connection as well: not done by this version, so that nothing is
-    /// sent there, for this reason.
+    /// `SIMPLE` or `MUTUAL` by files: inside of HBONE to what is in the mesh.
+    Own(Arc<ClientTls>),
+    /// `SIMPLE` or `MUTUAL` by a Secret, also a `tunnel` by `POST`: not done by this version, so that nothing is sent there, for this reason.
     Refused(Arc<str>),
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_model::ServiceName;
 use weir_route::{RouteTable, TcpTable};
 
-use crate::{Destinations, Guard};
+use crate::{Destinations, External, Guard};
 
 /// What is known of requests to one service.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct Host {
     pub tcp: Arc<TcpTable>,
     /// How its endpoints are treated.
     pub destinations: Arc<Destinations>,
+    /// Where its endpoints are, if they are not workloads of the mesh.
+    pub external: External,
     /// What stands before its requests.
     pub guard: Arc<Guard>,
     /// Why nothing is served, if what is said of it cannot be: everything is refused for this reason.

@@ -4,14 +4,16 @@
 //! and knows neither the formats of configuration nor where endpoints are: those the mesh's `World` knows.
 
 mod destination;
+mod external;
 mod guard;
 mod host;
 mod serving;
 
 pub use destination::{
-    ClusterPolicy, Destinations, HttpPool, Keepalive, PortPolicies, Subset, TcpPool, UnknownSubset, Upgrade,
-    UpstreamTls,
+    ClusterPolicy, Destinations, ForwardTunnel, HttpPool, Keepalive, PortPolicies, ProxyProtocol, Subset, TcpPool,
+    UnknownSubset, Upgrade, UpstreamTls,
 };
+pub use external::{Answers, External, NamedEndpoint, Resolution, Spot};
 pub use guard::Guard;
 pub use host::Host;
 pub use serving::Serving;

@@ -64,13 +64,42 @@ pub struct PassthroughPlan {
     pub service: Option<Arc<Service>>,
 }
 
+impl TunnelPlan {
+    /// Whether it leads to a waypoint: to somebody else than who has the address that is asked for.
+    pub fn is_through_waypoint(&self) -> bool {
+        self.next_hop.ip() != self.authority.ip()
+    }
+}
+
 impl World {
     /// Where a connection of `source` to `dst` goes. A destination in the mesh is never reached in the clear.
     pub fn outbound(&self, source: &WorkloadUid, dst: OrigDst, rng: &mut impl Rng) -> Plan {
-        self.route(source, dst.socket(), rng).unwrap_or_else(Plan::Refuse)
+        self.route(source, dst.socket(), &[], rng).unwrap_or_else(Plan::Refuse)
     }
 
-    fn route(&self, source: &WorkloadUid, dst: SocketAddr, rng: &mut impl Rng) -> Result<Plan, Refusal> {
+    /// Through another workload of the waypoint than these, which did not take the connection; none where it goes through no waypoint, or all that are
+    /// ready were tried.
+    pub fn outbound_elsewhere(
+        &self,
+        source: &WorkloadUid,
+        dst: OrigDst,
+        tried: &[WorkloadUid],
+        rng: &mut impl Rng,
+    ) -> Option<TunnelPlan> {
+        match self.route(source, dst.socket(), tried, rng) {
+            Ok(Plan::Tunnel(plan)) if plan.is_through_waypoint() => Some(plan),
+            Ok(Plan::Tunnel(_) | Plan::Passthrough(_) | Plan::Refuse(_)) | Err(_) => None,
+        }
+    }
+
+    /// `tried` are workloads of a waypoint that it does not go through.
+    fn route(
+        &self,
+        source: &WorkloadUid,
+        dst: SocketAddr,
+        tried: &[WorkloadUid],
+        rng: &mut impl Rng,
+    ) -> Result<Plan, Refusal> {
         let source = self.member(source).ok_or_else(|| Refusal::UnknownSource(source.clone()))?;
         if source.shape.tunnel != Tunnel::Hbone {
             return Err(Refusal::SourceNotEnrolled(source.uid()));
@@ -78,7 +107,7 @@ impl World {
         let network = &source.shape.network;
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
         let Some((served, service)) = self.served_at(network, dst.ip()) else {
-            return self.to_workload(&source, dst, rng);
+            return self.to_workload(&source, dst, tried, rng);
         };
         if let Some(why) = &service.unsupported {
             return Err(Refusal::Unsupported { what: format!("service {}", service.name), why: why.clone() });
@@ -88,14 +117,20 @@ impl World {
                 return Err(Refusal::UnknownPort { service: service.name.clone(), port });
             }
             let (of, service) = (Thing::Service(service.name.clone()), Some(service.clone()));
-            return self.through(Hop { source: &source, of, waypoint, dst, service }, rng);
+            return self.through(Hop { source: &source, of, waypoint, dst, service, tried }, rng);
         }
         let (target, member) = choose(self.behind(served), service, network, dst.ip(), port, rng)?;
         lead(target, Some(self.inside(network, member, target.ip())), Some(service.clone()))
     }
 
     /// To whoever has the address to itself.
-    fn to_workload(&self, source: &Record, dst: SocketAddr, rng: &mut impl Rng) -> Result<Plan, Refusal> {
+    fn to_workload(
+        &self,
+        source: &Record,
+        dst: SocketAddr,
+        tried: &[WorkloadUid],
+        rng: &mut impl Rng,
+    ) -> Result<Plan, Refusal> {
         let member = self.member_at(&source.shape.network, dst.ip());
         let bound = member.filter(|member| member.shape.unsupported.is_none());
         let waypoint = bound.and_then(|member| {
@@ -107,7 +142,7 @@ impl World {
             Some((_, _, Tunnel::Hbone)) if CAPTURE_PORTS.contains(&dst.port()) => {
                 Err(Refusal::IllegalPort { target: dst })
             }
-            Some((of, waypoint, _)) => self.through(Hop { source, of, waypoint, dst, service: None }, rng),
+            Some((of, waypoint, _)) => self.through(Hop { source, of, waypoint, dst, service: None, tried }, rng),
             None => lead(dst, member, None),
         }
     }

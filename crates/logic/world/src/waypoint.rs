@@ -87,14 +87,18 @@ impl World {
 
     /// To one of the waypoint's workloads: of those that are ready one of the nearest.
     pub(crate) fn through(&self, hop: Hop<'_>, rng: &mut impl Rng) -> Result<Plan, Refusal> {
-        let Hop { source, of, waypoint, dst, service } = hop;
+        let Hop { source, of, waypoint, dst, service, tried } = hop;
         let (seats, single) = match self.behind_waypoint(waypoint)? {
             Some(found) => found,
             None => return Err(Refusal::NoWaypoint { of, waypoint: waypoint.clone(), why: Unmet::Unknown }),
         };
         let members = seats.iter().map(|seat| self.seated(*seat)).chain(single);
         let next = |member: &Member<'_>| next_hop(source, member, dst.ip());
+        let is_tried = |member: &Member<'_>| tried.iter().any(|uid| member.is(uid));
         let rank = |member: &Member<'_>| {
+            if is_tried(member) {
+                return None;
+            }
             let distance = Distance::between(&source.place.locality, &member.place.locality);
             next(member).and_then(|_| Rank::of(member.shape.health, HealthPolicy::OnlyReady, distance))
         };
@@ -143,6 +147,8 @@ pub(crate) struct Hop<'a> {
     pub(crate) waypoint: &'a WaypointAddress,
     pub(crate) dst: SocketAddr,
     pub(crate) service: Option<Arc<Service>>,
+    /// Workloads of the waypoint that did not take the connection.
+    pub(crate) tried: &'a [WorkloadUid],
 }
 
 /// The address by which the source reaches a workload that takes HBONE: of the family that was asked for, or else of one that both have.

@@ -15,7 +15,7 @@ use weir_manifest::Kind;
 use weir_tests_kube::{Agent, ApiServer, Control, Ground, Plan, SERVING_NAME, eventually, things};
 use weir_xds::Mode;
 
-const ROLES: &str = include_str!("../../../../deploy/control-rbac.yaml");
+const ROLES: &str = include_str!("../../../../deploy/base/control-rbac.yaml");
 /// The ConfigMap the roots are published in.
 pub(crate) const ROOTS: &str = "istio-ca-root-cert";
 

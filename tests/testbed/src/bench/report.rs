@@ -207,7 +207,7 @@ fn goals(plain: &Figures, weir: &Figures) -> Vec<Outcome> {
 }
 
 /// The middle value, or the mean of the two; zero of none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,

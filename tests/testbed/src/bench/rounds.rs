@@ -106,6 +106,16 @@ impl Lane {
         self.load(topology, time, self.http, &["request", "--connections", &connections, "--rate", &rate])
     }
 
+    /// Requests as fast as the answers come, over so many connections.
+    pub(crate) fn flat_out(
+        &self,
+        topology: &Topology,
+        time: Duration,
+        connections: u32,
+    ) -> anyhow::Result<RequestReport> {
+        self.load(topology, time, self.http, &["request", "--connections", &connections.to_string()])
+    }
+
     fn load<T: DeserializeOwned>(
         &self,
         topology: &Topology,

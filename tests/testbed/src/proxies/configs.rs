@@ -11,6 +11,22 @@ use serde_json::json;
 
 use super::{Party, Proxies};
 
+/// A path that needs no token.
+pub(super) const FREE: &str = "/ready";
+/// The claims of the busy variant's tokens.
+const CLAIMS: [&str; 2] = ["https://issuer.example", "bench"];
+/// A token with them, good until 2100, by the key of RFC 8037, appendix A.
+const TOKEN: &str = concat!(
+    "eyJhbGciOiJFZERTQSIsImtpZCI6IjEiLCJ0eXAiOiJKV1QifQ",
+    ".eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwic3ViIjoiYmVuY2giLCJleHAiOjQxMDI0NDQ4MDB9",
+    ".LmwUu44IItNWx7MdGbSj0qxPkojs7rr6f5oNX1ioWM4WQ6lSrcjfHHEoGBuobzVF61Y098B7T63T2FZfAwMGCQ",
+);
+
+/// The field that the loads of a proxy carry, if it asks for one.
+pub(super) fn field(party: Party) -> Option<String> {
+    (party == Party::WeirBusy).then(|| format!("authorization: Bearer {TOKEN}"))
+}
+
 /// The service ours is told to serve.
 const HOST: &str = "web.shop.svc.cluster.local";
 
@@ -174,7 +190,7 @@ ports: [{{ name: http, port: {} }}]
     )
 }
 
-/// A hundred routes of which the last matches, tokens that are looked for, and twenty policies.
+/// A hundred routes of which the last matches, tokens, and twenty policies of which the last demands one.
 fn busy() -> String {
     let mut text = String::from(
         "apiVersion: networking.istio.io/v1
@@ -206,7 +222,7 @@ spec:
     jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'
 ",
     );
-    for number in 0..20 {
+    for number in 0..19 {
         let _written = write!(
             text,
             "---
@@ -222,5 +238,19 @@ spec:
 "
         );
     }
+    let [issuer, subject] = CLAIMS;
+    let _written = write!(
+        text,
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{ name: token, namespace: shop }}
+spec:
+  targetRefs: [{{ group: \"\", kind: Service, name: web }}]
+  rules:
+  - from: [{{ source: {{ requestPrincipals: [\"{issuer}/{subject}\"] }} }}]
+  - to: [{{ operation: {{ paths: [{FREE}] }} }}]
+"
+    );
     text
 }

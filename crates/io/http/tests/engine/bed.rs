@@ -15,12 +15,14 @@ use http::HeaderMap;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::{LocalSet, spawn_local},
     time::{Instant, timeout},
 };
 use weir_balance::{Client, Place, Weight};
 use weir_http::{
-    Admission, Around, Arrival, ConnectError, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Target,
+    Admission, Around, Arrival, ConnectError, Dial, Edits, Endpoint, Engine, Flags, Record, Settings, Snapshot, Speaks,
+    Target,
 };
 use weir_model::{AppProtocol, Health, Hostname, Port};
 use weir_request::Request;
@@ -50,8 +52,13 @@ pub(crate) struct Bed {
     snapshot: RefCell<Rc<Snapshot>>,
     endpoints: RefCell<HashMap<Hostname, Vec<Endpoint>>>,
     pub(crate) seen: RefCell<Vec<Seen>>,
+    /// Where connections that are no HTTP got to.
+    pub(crate) opened: RefCell<Vec<SocketAddr>>,
     pub(crate) connects: Cell<u32>,
+    pub(crate) dialed: RefCell<Vec<(Option<Hostname>, Speaks)>>,
     pub(crate) refuse: Cell<Option<u16>>,
+    /// What a refused request waits for before it is asked about once more.
+    pub(crate) later: RefCell<Option<Rc<Notify>>>,
     /// What is changed of the next request.
     pub(crate) edits: RefCell<Edits>,
 }
@@ -79,7 +86,8 @@ impl Around for Bed {
         }
     }
 
-    async fn connect(&self, to: &Endpoint, _: &Arrival, _: Duration) -> Result<TcpStream, ConnectError> {
+    async fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> Result<TcpStream, ConnectError> {
+        self.dialed.borrow_mut().push((dial.host.cloned(), dial.speaks));
         self.connects.set(self.connects.get() + 1);
         let stream = TcpStream::connect(to.address).await?;
         stream.set_nodelay(true)?;
@@ -87,15 +95,17 @@ impl Around for Bed {
     }
 
     fn admit(&self, _: &Arrival, _: Option<&Host>, _: &Request<'_>) -> Admission {
-        match self.refuse.get() {
-            None => Admission::Pass(self.edits.take()),
-            Some(status) => Admission::Answer(Box::new(weir_http::Refusal {
-                status,
-                body: "RBAC: access denied".into(),
-                headers: Vec::new(),
-                flags: Flags::NONE,
-                details: "rbac_access_denied_matched_policy[none]".into(),
-            })),
+        let Some(status) = self.refuse.get() else { return Admission::Pass(self.edits.take()) };
+        let refusal = Box::new(weir_http::Refusal {
+            status,
+            body: "RBAC: access denied".into(),
+            headers: Vec::new(),
+            flags: Flags::NONE,
+            details: "rbac_access_denied_matched_policy[none]".into(),
+        });
+        match self.later.borrow().clone() {
+            Some(told) => Admission::Later(Box::pin(async move { told.notified().await }), refusal),
+            None => Admission::Answer(refusal),
         }
     }
 
@@ -107,6 +117,11 @@ impl Around for Bed {
     }
 
     fn begin(&self, _: &Arrival, _: &mut HeaderMap) {}
+
+    fn opened(&self, (): &mut (), record: &Record<'_>) {
+        assert_eq!((record.received, record.sent, record.flags.are_none()), (0, 0, true), "{record:?}");
+        self.opened.borrow_mut().extend(record.upstream_host());
+    }
 
     fn end(&self, (): (), record: &Record<'_>) {
         self.seen.borrow_mut().push(Seen {
@@ -163,7 +178,10 @@ impl Mesh {
             snapshot: RefCell::new(Rc::new(Snapshot { serving: Arc::default(), version: 1 })),
             endpoints: RefCell::default(),
             seen: RefCell::default(),
+            opened: RefCell::default(),
+            later: RefCell::default(),
             connects: Cell::new(0),
+            dialed: RefCell::default(),
             refuse: Cell::new(None),
             edits: RefCell::default(),
         });

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, rc::Rc, sync::Arc, time::Duration};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 use weir_balance::{Limits, OutlierDetection, Percent, Policy};
 use weir_route::{
     Audience, Backend, Backends, Destination, Forwarding, ObjectKind, RetryPolicy, RouteObject, RouteTable, Rule,
@@ -10,7 +13,7 @@ use weir_route::{
 };
 use weir_serving::{ClusterPolicy, Destinations, Host, PortPolicies};
 
-use crate::bed::{Act, Mesh, OK, SHOP, backend, body, read_message, run, status, until};
+use crate::bed::{Act, Mesh, OK, SHOP, backend, body, read_message, run, settle, status, until};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 
@@ -34,6 +37,7 @@ fn host(forwarding: Forwarding, policy: ClusterPolicy) -> Host {
             policies: PortPolicies { all: Arc::new(policy), ..PortPolicies::default() },
             ..Destinations::default()
         }),
+        external: Default::default(),
         guard: Arc::default(),
         refused: None,
     }
@@ -317,6 +321,29 @@ fn authorization_answers_for_itself() {
             grpc.contains("grpc-status: 7\r\n") && grpc.contains("grpc-message: RBAC: access denied\r\n"),
             "{grpc}"
         );
+    });
+}
+
+#[test]
+fn a_request_whose_keys_are_fetched_waits_for_them_once() {
+    run(async {
+        let backend = backend(|_, _| Act::Answer(OK)).await;
+        let mesh = Mesh::http(&[backend.address]).await;
+        for (by_then, want) in [(None, 200), (Some(401), 401)] {
+            let fetched = Rc::new(Notify::new());
+            mesh.bed.refuse.set(Some(401));
+            mesh.bed.later.replace(Some(fetched.clone()));
+            let before = (backend.count(), mesh.bed.seen.borrow().len());
+            let told = async {
+                settle().await;
+                assert_eq!((backend.count(), mesh.bed.seen.borrow().len()), before, "it waits");
+                mesh.bed.refuse.set(by_then);
+                fetched.notify_one();
+            };
+            let (answer, ()) = tokio::join!(mesh.get("/"), told);
+            assert_eq!(status(&answer), want, "{answer}");
+            assert_eq!(backend.count() - before.0, usize::from(want == 200));
+        }
     });
 }
 

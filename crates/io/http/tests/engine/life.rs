@@ -49,6 +49,9 @@ fn what_is_not_http_is_relayed_to_its_end() {
                 client.read_exact(&mut greeting).await.unwrap();
                 assert_eq!(greeting, first.as_bytes(), "{protocol:?}");
                 client.write_all(said.as_bytes()).await.unwrap();
+                // It is told when it opens, and not only when all is over.
+                until(|| *mesh.bed.opened.borrow() == [server]).await;
+                assert!(mesh.bed.seen.borrow().is_empty(), "{protocol:?}");
                 client.shutdown().await.unwrap();
                 let mut rest = String::new();
                 client.read_to_string(&mut rest).await.unwrap();
@@ -94,6 +97,7 @@ fn nobody_to_relay_to_is_said() {
             mesh.endpoints(SHOP, &endpoints, AppProtocol::Tcp);
             assert_eq!(mesh.raw(b"x").await, "");
             assert_eq!(mesh.seen(1).await[0].flags, want);
+            assert!(mesh.bed.opened.borrow().is_empty(), "{want}");
         }
     });
 }

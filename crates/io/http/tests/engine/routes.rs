@@ -48,6 +48,7 @@ fn host(rules: Vec<Rule>) -> Host {
         http: Arc::new(RouteTable::new(vec![object]).unwrap()),
         tcp: Arc::default(),
         destinations: Arc::default(),
+        external: Default::default(),
         guard: Arc::default(),
         refused: None,
     }

@@ -307,6 +307,8 @@ struct Said(Arc<Mutex<Vec<String>>>);
 
 impl Said {
     fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        // Without one for all threads, a line that another test writes first would be off for this one, too.
+        drop(tracing::subscriber::set_global_default(Self::default()));
         let said = Self::default();
         (said.clone(), tracing::subscriber::set_default(said))
     }

@@ -284,8 +284,9 @@ fn a_waypoint_is_on_the_way_to_its_hosts_and_one_that_cannot_serve_them_is_a_ref
         WaypointLabels { uses: Some(WaypointUse::Gateway { namespace: None, name: "w".into() }), required: false };
     for (resolution, services, refused) in [
         (EntryResolution::Static, [true, true], [false, false]),
-        (EntryResolution::None, [false, true], [false, true]),
-        (EntryResolution::Dns, [true, true], [true, true]),
+        (EntryResolution::None, [false, true], [false, false]),
+        (EntryResolution::Dns, [true, true], [true, false]),
+        (EntryResolution::DynamicDns, [true, true], [true, true]),
     ] {
         let object = |waypoint: &WaypointLabels| {
             with(entry("a", "x", &["e.example"]), |spec| {

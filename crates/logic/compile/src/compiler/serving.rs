@@ -7,7 +7,7 @@ use weir_manifest::{ConfigKind, ConfigSpec};
 use weir_model::{Hostname, Namespace, Service, TelemetrySettings};
 use weir_request::Normalization;
 use weir_route::{RouteTable, TcpTable};
-use weir_serving::{Destinations, Guard, Host};
+use weir_serving::{Destinations, External, Guard, Host};
 use weir_token::TokenRules;
 use weir_world::World;
 
@@ -88,6 +88,7 @@ fn unsaid(service: &Service, guard: Arc<Guard>) -> Host {
         http: Arc::new(RouteTable::default()),
         tcp: Arc::new(TcpTable::default()),
         destinations: Destinations::none().clone(),
+        external: External::default(),
         guard,
         refused: None,
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use weir_manifest::ConfigObject;
+use weir_manifest::{ConfigObject, Origin};
 
 /// Something about an object that its author should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +21,9 @@ pub struct Finding {
     /// The file and line, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// The same for programs; its line is 0 where there is no file.
+    #[serde(skip)]
+    pub origin: Origin,
     /// The path of the field, such as `spec.http[0].route[1]`; empty for the whole object.
     pub field: String,
     /// What kind of thing it is.
@@ -76,6 +79,7 @@ impl Finding {
             name: of.name.to_string(),
             generation: of.generation,
             place,
+            origin: of.origin.clone(),
             field: field.into(),
             reason,
             message: message.into(),

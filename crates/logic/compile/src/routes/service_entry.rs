@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use weir_manifest::{ConfigKind, ConfigObject, EntryResolution, ExportTo, ServiceEntrySpec};
 use weir_model::{Hostname, Namespace, Service};
+use weir_serving::External;
 
 use super::{Configs, Finding, FindingReason, Ground, destination_rule::of_remark};
 use crate::service_entry;
@@ -44,24 +45,56 @@ fn of_visibility(object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Findi
     }
 }
 
-fn of_resolution(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Finding> {
-    let why = service_entry::unsupported(spec)?;
-    let made = spec.hosts.iter().any(|host| ground.service(host).is_some_and(|one| is_own(one, &object.namespace)));
-    let finding = |reason, message: String| Some(Finding::new(object, "spec.resolution", reason, message));
+fn of_resolution(ground: &Ground<'_>, object: &ConfigObject, spec: &ServiceEntrySpec) -> Vec<Finding> {
+    let own: Vec<_> = spec
+        .hosts
+        .iter()
+        .filter_map(|host| ground.service(host))
+        .filter(|one| is_own(one, &object.namespace))
+        .collect();
+    let finding = |field: &str, reason, message: String| Finding::new(object, field, reason, message);
+    let waypoint = own.iter().find_map(|one| one.waypoint.as_ref());
     match spec.resolution {
-        EntryResolution::None if !made => {
+        EntryResolution::None if own.is_empty() => {
             let text =
                 "NONE leads to the very address that is asked for, which agents do for all that is not in the mesh";
-            finding(FindingReason::NoEffect, text.to_owned())
+            vec![finding("spec.resolution", FindingReason::NoEffect, text.to_owned())]
         }
-        EntryResolution::None
-        | EntryResolution::Static
-        | EntryResolution::Dns
-        | EntryResolution::DnsRoundRobin
-        | EntryResolution::DynamicDns => {
-            finding(FindingReason::Unsupported, format!("{why}: connections to its addresses are refused"))
+        EntryResolution::None | EntryResolution::Static => Vec::new(),
+        EntryResolution::Dns | EntryResolution::DnsRoundRobin | EntryResolution::DynamicDns => {
+            let refused = service_entry::unsupported(spec, waypoint).map(|why| {
+                let message = format!("{why}: connections to its addresses are refused");
+                finding("spec.resolution", FindingReason::Unsupported, message)
+            });
+            let nameless = spec.endpoints.is_empty().then(|| spec.hosts.iter().enumerate()).into_iter().flatten();
+            let nameless = nameless.filter(|(_, host)| refused.is_none() && host.as_str().starts_with('*'));
+            let nameless = nameless.map(|(i, host)| {
+                let message =
+                    format!("{host} is no name that has addresses, and there are no endpoints: nobody is behind it");
+                finding(&format!("spec.hosts[{i}]"), FindingReason::NoEffect, message)
+            });
+            nameless.chain(refused.clone()).collect()
         }
     }
+}
+
+/// Where the endpoints of hosts are that are not workloads of the mesh.
+pub(super) fn external(ground: &Ground<'_>, configs: &Configs) -> BTreeMap<Hostname, External> {
+    let objects = configs.of(ConfigKind::ServiceEntry);
+    let mut entries: Vec<(&ConfigObject, &ServiceEntrySpec)> =
+        objects.filter_map(|object| Some((&**object, service_entry::spec(object)?))).collect();
+    // As with the services that they make, the oldest counts.
+    entries.sort_by_key(|(object, _)| (&object.created, &object.name));
+    let mut all = BTreeMap::new();
+    for (object, spec) in entries {
+        for host in &spec.hosts {
+            if ground.service(host).is_some_and(|one| is_own(one, &object.namespace)) {
+                all.entry(host.clone()).or_insert_with(|| service_entry::external(spec, host));
+            }
+        }
+    }
+    all.retain(|_, external| *external != External::default());
+    all
 }
 
 /// Addresses that it names and its hosts do not have.

@@ -1,7 +1,7 @@
 //! What hosts become, and the addresses they are given.
 
 use proptest::prelude::*;
-use weir_manifest::{ConfigObject, EntryEndpoint, EntryResolution, FileName, parse};
+use weir_manifest::{ConfigObject, EntryEndpoint, EntryResolution, FileName, Labels, parse};
 use weir_model::AppProtocol;
 
 use super::*;
@@ -61,17 +61,65 @@ fn a_resolution_that_is_not_done_is_a_reason_to_refuse() {
         destination: weir_model::WaypointDestination::Service(named("shop", "w.shop.svc.cluster.local")),
         port: Port::new(15008).unwrap(),
     };
-    for (resolution, is, bound, why) in [
-        ("STATIC", true, true, None),
-        ("NONE", false, true, Some("resolution NONE through a waypoint, which this version does not do")),
-        ("DNS", true, true, Some("resolution DNS, which this version does not do")),
-        ("DNS_ROUND_ROBIN", true, true, Some("resolution DNS_ROUND_ROBIN, which this version does not do")),
-        ("DYNAMIC_DNS", true, true, Some("resolution DYNAMIC_DNS, which this version does not do")),
+    let names = |how: &str| format!("resolution {how}, which waypoints do, and it is bound to none");
+    let dynamic = "resolution DYNAMIC_DNS, which this version does not do".to_owned();
+    for (resolution, is, bound, [alone, behind]) in [
+        ("STATIC", true, true, [None, None]),
+        ("NONE", false, true, [None, None]),
+        ("DNS", true, true, [Some(names("DNS")), None]),
+        ("DNS_ROUND_ROBIN", true, true, [Some(names("DNS_ROUND_ROBIN")), None]),
+        ("DYNAMIC_DNS", true, true, [Some(dynamic.clone()), Some(dynamic)]),
     ] {
         let spec = read(&format!("resolution: {resolution}"));
         assert_eq!([is_service(&spec, None), is_service(&spec, Some(&waypoint))], [is, bound], "{resolution}");
-        assert_eq!(made(&spec).unsupported.as_deref(), why, "{resolution}");
+        assert_eq!(made(&spec).unsupported.as_deref(), alone.as_deref(), "{resolution}");
+        assert_eq!(unsupported(&spec, Some(&waypoint)), behind.as_deref(), "{resolution}");
     }
+}
+
+#[test]
+fn endpoints_are_found_as_the_resolution_says() {
+    let host: Hostname = "a.example".parse().unwrap();
+    let found = |text: &str, host: &Hostname| external(&read(text), host);
+    let at = |resolution| External { resolution, ..External::default() };
+    let endpoint = |at, ports: &[(u16, u16)]| NamedEndpoint {
+        at,
+        ports: ports.iter().map(|(of, own)| (Port::new(*of).unwrap(), Port::new(*own).unwrap())).collect(),
+        labels: Labels::new(),
+        locality: Locality::default(),
+    };
+    let (name, port) =
+        (|name: &str| Spot::Name(name.parse().unwrap()), "ports: [{number: 80, name: http, targetPort: 8080}]");
+    let own = endpoint(name("a.example"), &[(80, 8080)]);
+    for (text, want) in [
+        ("resolution: STATIC, endpoints: [{address: 192.0.2.1}]".to_owned(), Resolution::Mesh),
+        ("resolution: NONE".to_owned(), Resolution::Original),
+        (format!("resolution: DNS, {port}"), Resolution::Names(Answers::All, [own.clone()].into())),
+        (format!("resolution: DNS_ROUND_ROBIN, {port}"), Resolution::Names(Answers::First, [own].into())),
+        (
+            format!(
+                "resolution: DNS, {port}, endpoints: [{{address: b.example, ports: {{http: 81}}}}, {{address: '2001:db8::1'}}, {{address: 'unix:///a'}}]"
+            ),
+            Resolution::Names(
+                Answers::All,
+                [
+                    endpoint(name("b.example"), &[(80, 81)]),
+                    endpoint(Spot::Ip("2001:db8::1".parse().unwrap()), &[(80, 8080)]),
+                ]
+                .into(),
+            ),
+        ),
+    ] {
+        assert_eq!(found(&text, &host), at(want), "{text}");
+    }
+    let labelled = "resolution: DNS, endpoints: [{address: b.example, labels: {v: '1'}, locality: r/z}], subjectAltNames: [c.example]";
+    let External { resolution: Resolution::Names(_, endpoints), names } = found(labelled, &host) else {
+        panic!("{labelled}");
+    };
+    let locality = Locality { region: "r".into(), zone: "z".into(), subzone: "".into() };
+    assert_eq!((&*endpoints[0].labels["v"], &endpoints[0].locality, &*names[0]), ("1", &locality, "c.example"));
+    let wild = found("resolution: DNS", &"*.example".parse().unwrap());
+    assert_eq!(wild.resolution, Resolution::Names(Answers::All, [].into()));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use ipnet::IpNet;
 use weir_model::{Namespace, PolicyKind, Port, ServiceAccount, Sides, TextMatch};
 
-use super::{Labels, RequestAuthenticationSpec};
-use crate::error::Origin;
+use super::{Labels, RequestAuthenticationSpec, object};
+use crate::error::{ObjectRef, Origin};
 
 /// What a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,13 @@ pub struct PolicyObject {
     pub target: PolicyTarget,
     /// What it says.
     pub spec: PolicySpec,
+}
+
+impl PolicyObject {
+    /// Its kind, namespace and name.
+    pub fn object(&self) -> ObjectRef {
+        object(&self.kind.to_string(), &self.namespace, &self.name)
+    }
 }
 
 /// What a policy says.

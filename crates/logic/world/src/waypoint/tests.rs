@@ -117,6 +117,46 @@ fn what_is_bound_goes_through_its_waypoint() {
 }
 
 #[test]
+fn a_replica_that_did_not_take_a_connection_is_not_asked_again() {
+    let elsewhere = |mesh: &Mesh, dst: &str, tried: &[&str]| {
+        let (world, tried): (_, Vec<_>) = (World::new(mesh.clone()), tried.iter().map(|name| uid(name)).collect());
+        let mut found: Vec<String> = (0..16)
+            .filter_map(|seed| {
+                let rng = &mut SmallRng::seed_from_u64(seed);
+                Some(
+                    world
+                        .outbound_elsewhere(&uid("src"), OrigDst::new(socket(dst)), &tried, rng)?
+                        .destination
+                        .name
+                        .to_string(),
+                )
+            })
+            .collect();
+        found.sort();
+        found.dedup();
+        found.join(" ")
+    };
+    let as_it_is: Change = |_| {};
+    for (change, dst, tried, want) in [
+        (as_it_is, SHOP, &[][..], "g1 g2"),
+        (as_it_is, SHOP, &["g1"], "g2"),
+        (as_it_is, SHOP, &["g1", "g2"], ""),
+        (|mesh| of(mesh, "g2").health = Health::Unhealthy, SHOP, &["g1"], ""),
+        (|mesh| of(mesh, "web").waypoint = waypoint("gate"), WEB, &["g2"], "g1"),
+        // What goes straight has no other way: the endpoint was chosen.
+        (as_it_is, WEB, &[], ""),
+        (|mesh| mesh.services[0].waypoint = None, SHOP, &[], ""),
+        (|mesh| of(mesh, "web").tunnel = Tunnel::None, WEB, &[], ""),
+    ] {
+        let mut mesh = mesh();
+        change(&mut mesh);
+        for dst in dst {
+            assert_eq!(elsewhere(&mesh, dst, tried), want, "{dst} after {tried:?}");
+        }
+    }
+}
+
+#[test]
 fn the_nearest_replica_that_is_ready_is_taken() {
     let place = |text: &str| {
         let mut parts = text.split('/').map(Arc::<str>::from);

@@ -12,10 +12,12 @@ use std::{
 use weir_balance::{Engaged, Failover, Limits, LocalityPolicy, Policy, Retries, RetryBudget};
 use weir_manifest::{
     ConnectionPool, HttpVersion, LoadBalancer, PortPolicy, ProxyVersion, SubsetSpec, TlsSettings, TrafficPolicy,
+    TunnelProtocol, TunnelSettings,
 };
 use weir_model::Port;
 use weir_serving::{
-    ClusterPolicy, Destinations, HttpPool, Keepalive, PortPolicies, Subset, TcpPool, Upgrade, UpstreamTls,
+    ClusterPolicy, Destinations, ForwardTunnel, HttpPool, Keepalive, PortPolicies, ProxyProtocol, Subset, TcpPool,
+    Upgrade, UpstreamTls,
 };
 
 use super::{Finding, FindingReason, Rule};
@@ -86,7 +88,7 @@ fn policies(levels: &[Option<&TrafficPolicy>], ports: &BTreeSet<Port>) -> PortPo
 #[derive(Clone, Default)]
 struct Effective {
     own: PortPolicy,
-    tunnels: bool,
+    tunnel: Option<TunnelSettings>,
     proxy_protocol: Option<ProxyVersion>,
     retry_budget: Option<RetryBudget>,
 }
@@ -101,12 +103,12 @@ impl Effective {
                 load_balancer: load_balancer.clone().or(self.own.load_balancer),
                 pool: pool.clone().or(self.own.pool),
                 outlier: outlier.clone().or(self.own.outlier),
-                tls: tls.or(self.own.tls),
+                tls: tls.clone().or(self.own.tls),
             },
         };
         Self {
             own,
-            tunnels: self.tunnels || policy.tunnel.is_some(),
+            tunnel: policy.tunnel.clone().or(self.tunnel),
             proxy_protocol: policy.proxy_protocol.or(self.proxy_protocol),
             retry_budget: policy.retry_budget.or(self.retry_budget),
         }
@@ -124,21 +126,32 @@ impl Effective {
             limits: limits(&pool, self.retry_budget),
             requests_per_connection: pool.requests_per_connection,
         };
-        ClusterPolicy { balance, tcp: tcp(&pool), http: http(&pool), tls }
+        ClusterPolicy {
+            balance,
+            tcp: tcp(&pool),
+            http: http(&pool),
+            tls,
+            proxy_protocol: self.proxy_protocol.map(|version| match version {
+                ProxyVersion::V1 => ProxyProtocol::V1,
+                ProxyVersion::V2 => ProxyProtocol::V2,
+            }),
+            tunnel: self.tunnel.map(|one| Arc::new(ForwardTunnel { host: one.host, port: one.port })),
+        }
     }
 
     fn tls(&self) -> UpstreamTls {
         let refused = |what: &str| UpstreamTls::Refused(format!("{what}, which this version does not do").into());
-        if self.tunnels {
-            return refused("its DestinationRule asks for a tunnel through a forward proxy");
+        match self.tunnel.as_ref().map(|tunnel| tunnel.protocol) {
+            Some(TunnelProtocol::Post) => return refused("its DestinationRule asks for a tunnel by POST"),
+            Some(TunnelProtocol::Connect) | None => {}
         }
-        match (self.proxy_protocol, self.own.tls) {
-            (Some(ProxyVersion::V1), _) => refused("its DestinationRule asks for PROXY protocol V1"),
-            (Some(ProxyVersion::V2), _) => refused("its DestinationRule asks for PROXY protocol V2"),
-            (None, Some(TlsSettings::Simple)) => refused("its DestinationRule asks for TLS of mode SIMPLE"),
-            (None, Some(TlsSettings::Mutual)) => refused("its DestinationRule asks for TLS of mode MUTUAL"),
-            (None, Some(TlsSettings::Disable)) => UpstreamTls::Off,
-            (None, Some(TlsSettings::IstioMutual) | None) => UpstreamTls::Mesh,
+        match &self.own.tls {
+            Some(TlsSettings::Own(tls)) => UpstreamTls::Own(tls.clone()),
+            Some(TlsSettings::Secret(name)) => {
+                refused(&format!("its DestinationRule asks for TLS by the Secret {name:?} (credentialName)"))
+            }
+            Some(TlsSettings::Disable) => UpstreamTls::Off,
+            Some(TlsSettings::IstioMutual) | None => UpstreamTls::Mesh,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Which rule holds, what several come to, and what their authors are told.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use weir_balance::{Algorithm, Limits, OutlierDetection, Percent, Policy, Retries, RetryBudget};
 use weir_manifest::{FileName, parse};
-use weir_serving::{ClusterPolicy, HttpPool, Keepalive, PortPolicies, TcpPool, Upgrade, UpstreamTls};
+use weir_model::{ClientTls, Proof, ServerTrust};
+use weir_serving::{
+    ClusterPolicy, ForwardTunnel, HttpPool, Keepalive, PortPolicies, ProxyProtocol, TcpPool, Upgrade, UpstreamTls,
+};
 
 use crate::{Compiled, Compiler, Settings, default_root_namespace};
 
@@ -70,7 +73,7 @@ fn holding(rules: &[(&str, &str)]) -> (Vec<(String, String)>, Vec<String>) {
 }
 
 /// What is served of `web.shop` with one rule about it.
-fn web(spec: &str) -> std::sync::Arc<weir_serving::Destinations> {
+fn web(spec: &str) -> Arc<weir_serving::Destinations> {
     let compiled = compiled(&[("shop/one", &format!("{{host: web, {spec}}}"))]);
     compiled.serving.destinations(&"web.shop.svc.cluster.local".parse().unwrap()).clone()
 }
@@ -163,8 +166,8 @@ fn the_author_of_a_rule_without_effect_is_told_why() {
             vec!["UnknownHost shop/a spec.trafficPolicy.portLevelSettings"],
         ),
         (
-            vec![("shop/a", "{host: web, trafficPolicy: {tls: {mode: SIMPLE}}}")],
-            vec!["Unsupported shop/a spec.trafficPolicy.tls"],
+            vec![("shop/a", "{host: web, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}")],
+            vec!["Unsupported shop/a spec.trafficPolicy.tls.credentialName"],
         ),
         (
             vec![(
@@ -210,7 +213,7 @@ fn a_finding_names_object_place_and_what_is_done() {
 #[test]
 fn every_field_of_a_policy_arrives() {
     type Set = fn(&mut ClusterPolicy);
-    let rows: [(&str, Set); 25] = [
+    let rows: [(&str, Set); 28] = [
         ("{}", |_| {}),
         ("{loadBalancer: {simple: ROUND_ROBIN}}", |one| one.balance.algorithm = Algorithm::RoundRobin),
         ("{loadBalancer: {warmup: {duration: 1s}}}", |one| {
@@ -248,10 +251,27 @@ fn every_field_of_a_policy_arrives() {
         ("{connectionPool: {http: {useClientProtocol: true}}}", |one| one.http.upgrade = Upgrade::AsClient),
         ("{tls: {mode: DISABLE}}", |one| one.tls = UpstreamTls::Off),
         ("{tls: {mode: ISTIO_MUTUAL}}", |_| {}),
-        ("{tls: {mode: SIMPLE}}", |one| one.tls = refused("TLS of mode SIMPLE")),
-        ("{proxyProtocol: {version: V2}}", |one| one.tls = refused("PROXY protocol V2")),
-        ("{tunnel: {targetHost: a, targetPort: 1}, tls: {mode: MUTUAL, credentialName: a}}", |one| {
-            one.tls = refused("a tunnel through a forward proxy");
+        ("{tls: {mode: SIMPLE, sni: a.example}}", |one| {
+            let tls = ClientTls {
+                own: None,
+                server: ServerTrust::Proven(Proof::default()),
+                sni: Some("a.example".parse().unwrap()),
+            };
+            one.tls = UpstreamTls::Own(Arc::new(tls));
+        }),
+        ("{tls: {mode: SIMPLE, credentialName: a}}", |one| {
+            one.tls = refused("TLS by the Secret \"a\" (credentialName)");
+        }),
+        ("{proxyProtocol: {version: V1}}", |one| one.proxy_protocol = Some(ProxyProtocol::V1)),
+        ("{proxyProtocol: {version: V2}, tls: {mode: DISABLE}}", |one| {
+            (one.proxy_protocol, one.tls) = (Some(ProxyProtocol::V2), UpstreamTls::Off);
+        }),
+        ("{tunnel: {targetHost: a, targetPort: 1}}", |one| {
+            one.tunnel = Some(Arc::new(ForwardTunnel { host: "a".into(), port: port(1) }));
+        }),
+        ("{tunnel: {targetHost: a, targetPort: 1, protocol: POST}, tls: {mode: DISABLE}}", |one| {
+            one.tls = refused("a tunnel by POST");
+            one.tunnel = Some(Arc::new(ForwardTunnel { host: "a".into(), port: port(1) }));
         }),
     ];
     for (text, set) in rows {
@@ -264,6 +284,8 @@ fn every_field_of_a_policy_arrives() {
         tcp: TcpPool::default(),
         http: HttpPool::default(),
         tls: UpstreamTls::Mesh,
+        proxy_protocol: None,
+        tunnel: None,
     };
     assert_eq!(*web("subsets: []").policies.all, unsaid);
 }
@@ -304,9 +326,10 @@ fn a_subset_lies_over_the_rule_field_by_field_and_a_port_over_both_as_a_whole() 
         assert_eq!(subset.labels, [("v".into(), "1".into())].into());
     }
     // What is said of all ports holds for a port with settings of its own, too.
-    let destinations =
-        web("trafficPolicy: {tunnel: {targetHost: a, targetPort: 1}, portLevelSettings: [{port: {number: 80}}]}");
-    assert_eq!(destinations.policies.of(port(80)).tls, refused("a tunnel through a forward proxy"));
+    let destinations = web(
+        "trafficPolicy: {tunnel: {targetHost: a, targetPort: 1, protocol: POST}, portLevelSettings: [{port: {number: 80}}]}",
+    );
+    assert_eq!(destinations.policies.of(port(80)).tls, refused("a tunnel by POST"));
     let unknown = destinations.subset(&"web.shop.svc.cluster.local".parse().unwrap(), "v9").unwrap_err();
     assert_eq!(unknown.to_string(), "no DestinationRule for web.shop.svc.cluster.local has a subset \"v9\"");
 }

@@ -36,6 +36,8 @@ fn entry(object: &str, meta: &str, spec: &str) -> String {
 #[test]
 fn what_is_not_done_as_it_is_written_is_told() {
     let none = "NONE leads to the very address that is asked for, which agents do for all that is not in the mesh";
+    let unbound = "which waypoints do, and it is bound to none: connections to its addresses are refused";
+    let nameless = "is no name that has addresses, and there are no endpoints: nobody is behind it";
     let refused = "which this version does not do: connections to its addresses are refused";
     for (meta, spec, want) in [
         ("", "{hosts: [a.example], resolution: STATIC}", vec![]),
@@ -45,20 +47,23 @@ fn what_is_not_done_as_it_is_written_is_told() {
             vec!["Unsupported a/x spec.exportTo: its hosts and addresses are known in all namespaces".to_owned()],
         ),
         ("", "{hosts: [a.example]}", vec![format!("NoEffect a/x spec.resolution: {none}")]),
+        (", labels: {istio.io/use-waypoint: w}", "{hosts: [a.example]}", vec![]),
+        (", labels: {istio.io/use-waypoint: w}", "{hosts: [a.example], resolution: DNS}", vec![]),
+        (", labels: {istio.io/use-waypoint: w}", "{hosts: [a.example], resolution: DNS_ROUND_ROBIN}", vec![]),
         (
             ", labels: {istio.io/use-waypoint: w}",
-            "{hosts: [a.example]}",
-            vec![format!("Unsupported a/x spec.resolution: resolution NONE through a waypoint, {refused}")],
+            "{hosts: [a.example, '*.example'], resolution: DNS}",
+            vec![format!("NoEffect a/x spec.hosts[1]: *.example {nameless}")],
         ),
         (
             "",
             "{hosts: [a.example], resolution: DNS}",
-            vec![format!("Unsupported a/x spec.resolution: resolution DNS, {refused}")],
+            vec![format!("Unsupported a/x spec.resolution: resolution DNS, {unbound}")],
         ),
         (
             "",
             "{hosts: [a.example], resolution: DNS_ROUND_ROBIN}",
-            vec![format!("Unsupported a/x spec.resolution: resolution DNS_ROUND_ROBIN, {refused}")],
+            vec![format!("Unsupported a/x spec.resolution: resolution DNS_ROUND_ROBIN, {unbound}")],
         ),
         (
             "",

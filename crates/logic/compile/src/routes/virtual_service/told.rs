@@ -43,6 +43,7 @@ impl Told {
             let mut origin = object.origin.clone();
             origin.line = line;
             finding.place = Some(origin.to_string());
+            finding.origin = origin;
         }
         self.findings.push(finding);
     }

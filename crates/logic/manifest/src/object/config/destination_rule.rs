@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use weir_balance::{Algorithm, LocalityPolicy, OutlierDetection, RetryBudget, Warmup};
-use weir_model::Port;
+use weir_model::{ClientTls, Port};
 
 use super::{ExportTo, Labels};
 
@@ -126,16 +126,16 @@ pub enum HttpVersion {
     OfClient,
 }
 
-/// `tls`. Of what is asked for only the mode is kept, for that is all that is acted on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// `tls`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum TlsSettings {
     /// `DISABLE`, also when no mode is said.
     #[default]
     Disable,
-    /// `SIMPLE`.
-    Simple,
-    /// `MUTUAL`.
-    Mutual,
+    /// `SIMPLE` or `MUTUAL`, by files.
+    Own(Arc<ClientTls>),
+    /// `SIMPLE` or `MUTUAL`, by the Secret of `credentialName`.
+    Secret(Arc<str>),
     /// `ISTIO_MUTUAL`.
     IstioMutual,
 }

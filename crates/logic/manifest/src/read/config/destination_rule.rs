@@ -2,6 +2,7 @@
 
 mod load_balancer;
 mod pool;
+mod tls;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -117,7 +118,7 @@ fn policy(reader: &mut Reader, remarks: &mut Remarks, at: &At<'_>) -> Option<Tra
         }
     }
     let tunnel = fields.field("tunnel").and_then(|at| pool::tunnel(reader, remarks, &at));
-    let proxy_protocol = fields.field("proxyProtocol").and_then(|at| pool::proxy_protocol(reader, remarks, &at));
+    let proxy_protocol = fields.field("proxyProtocol").and_then(|at| pool::proxy_protocol(reader, &at));
     let retry_budget = fields.field("retryBudget").and_then(|at| pool::retry_budget(reader, remarks, &at));
     Some(TrafficPolicy { own, ports, tunnel, proxy_protocol, retry_budget })
 }
@@ -134,7 +135,7 @@ fn port_policy(reader: &mut Reader, remarks: &mut Remarks, fields: &Fields<'_>) 
         load_balancer: fields.field("loadBalancer").and_then(|at| load_balancer::load_balancer(reader, remarks, &at)),
         pool: fields.field("connectionPool").and_then(|at| pool::connection_pool(reader, remarks, &at)),
         outlier: fields.field("outlierDetection").and_then(|at| pool::outlier(reader, remarks, &at)),
-        tls: fields.field("tls").and_then(|at| pool::tls(reader, remarks, &at)),
+        tls: fields.field("tls").and_then(|at| tls::tls(reader, remarks, &at)),
     }
 }
 

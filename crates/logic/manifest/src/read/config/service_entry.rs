@@ -37,6 +37,8 @@ const MAX_ENDPOINT_PORTS: usize = 128;
 const MAX_LABELS: usize = 256;
 const MAX_LABEL_CHARS: usize = 63;
 const MAX_PATH: usize = 256;
+/// Most names that certificates of its endpoints may be for. Ours.
+const MAX_NAMES: usize = 256;
 
 const PROTOCOLS: &str = "HTTP, HTTP2, HTTPS, GRPC, GRPC-WEB, MONGO, MYSQL, REDIS, TCP, TLS or UDP";
 const LOCALITY: &str = "region/zone/subzone, each part but the first optional and of at most 63 bytes";
@@ -56,12 +58,8 @@ pub(super) fn spec(
         Some(("MESH_INTERNAL", _)) => Some(Location::Internal),
         Some((_, at)) => reader.expected(&at, "\"MESH_EXTERNAL\" or \"MESH_INTERNAL\""),
     };
-    let names = reader.items(spec.field("subjectAltNames"));
+    let names = reader.few(spec.field("subjectAltNames"), "names", MAX_NAMES);
     let subject_alt_names: Vec<Arc<str>> = names.iter().filter_map(|at| reader.text(at).map(Arc::from)).collect();
-    if !subject_alt_names.is_empty() {
-        let text = "HBONE proves the identity of the very workload that is chosen; nothing else of the mesh opens TLS";
-        remarks.no_effect(spec.path("subjectAltNames"), text);
-    }
     let read = ServiceEntrySpec {
         hosts: hosts(reader, &spec),
         addresses: addresses(reader, &spec),

@@ -1,4 +1,4 @@
-//! `connectionPool`, `outlierDetection`, `tls`, `tunnel`, `proxyProtocol`, `retryBudget`: how many at once, who is left alone, and how an endpoint is
+//! `connectionPool`, `outlierDetection`, `tunnel`, `proxyProtocol`, `retryBudget`: how many at once, who is left alone, and how an endpoint is
 //! spoken to.
 
 use std::num::NonZeroU32;
@@ -7,8 +7,7 @@ use weir_balance::{ErrorCodes, Origins, OutlierDetection, Percent, Period, Retry
 
 use super::super::scalar::{Remarks, count, duration, legal, percent, period, whole};
 use crate::{
-    error::Cause,
-    object::{ConnectionPool, HttpVersion, ProxyVersion, TcpKeepalive, TlsSettings, TunnelProtocol, TunnelSettings},
+    object::{ConnectionPool, HttpVersion, ProxyVersion, TcpKeepalive, TunnelProtocol, TunnelSettings},
     reader::{At, Fields, Reader},
 };
 
@@ -37,17 +36,6 @@ const OUTLIER: &[&str] = &[
     "minHealthPercent",
     "outlierDetectionHttpErrorCodes",
     "splitExternalLocalOriginErrors",
-];
-const TLS: &[&str] = &[
-    "caCertificates",
-    "caCrl",
-    "clientCertificate",
-    "credentialName",
-    "insecureSkipVerify",
-    "mode",
-    "privateKey",
-    "sni",
-    "subjectAltNames",
 ];
 const TUNNEL: &[&str] = &["protocol", "targetHost", "targetPort"];
 const RETRY_BUDGET: &[&str] = &["budgetInterval", "minRetryConcurrency", "percent"];
@@ -171,54 +159,6 @@ fn codes(reader: &mut Reader, fields: &Fields<'_>) -> Option<ErrorCodes> {
     legal(reader, &at, ErrorCodes::new(codes))
 }
 
-/// `tls`. Istio's rules for what may stand together.
-pub(super) fn tls(reader: &mut Reader, remarks: &mut Remarks, at: &At<'_>) -> Option<TlsSettings> {
-    const FILES: [&str; 4] = ["clientCertificate", "privateKey", "caCertificates", "caCrl"];
-    let fields = reader.fields(at, TLS)?;
-    let settings = match reader.some_text(fields.field("mode")) {
-        None | Some(("DISABLE", _)) => TlsSettings::Disable,
-        Some(("SIMPLE", _)) => TlsSettings::Simple,
-        Some(("MUTUAL", _)) => TlsSettings::Mutual,
-        Some(("ISTIO_MUTUAL", _)) => TlsSettings::IstioMutual,
-        Some((_, at)) => reader.expected(&at, "\"DISABLE\", \"SIMPLE\", \"MUTUAL\" or \"ISTIO_MUTUAL\"")?,
-    };
-    let credential = reader.some_text(fields.field("credentialName"));
-    let files = FILES.map(|name| reader.some_text(fields.field(name)));
-    reader.boolean(fields.field("insecureSkipVerify"));
-    let sni = reader.some_text(fields.field("sni"));
-    let names = reader.items(fields.field("subjectAltNames"));
-    for name in &names {
-        reader.text(name);
-    }
-    match settings {
-        TlsSettings::Simple | TlsSettings::Mutual => {
-            remarks.unsupported(at.path.clone(), "no TLS is opened to endpoints: nothing is sent to them");
-            if credential.is_some()
-                && let Some((_, at)) = files.iter().flatten().next()
-            {
-                reader.fail(at, Cause::NotWith { other: "credentialName" });
-            }
-            let [certificate, key, _, _] = &files;
-            for (file, name) in [(certificate, "clientCertificate"), (key, "privateKey")] {
-                if settings == TlsSettings::Mutual && credential.is_none() && file.is_none() {
-                    let cause = Cause::Missing { expected: "a file, or credentialName, as the mode is MUTUAL" };
-                    reader.fail_at(fields.path(name), at.node.line, cause);
-                }
-            }
-        }
-        TlsSettings::IstioMutual => {
-            for (_, at) in files.iter().flatten().chain(&credential) {
-                reader.fail(at, Cause::NotWith { other: "mode ISTIO_MUTUAL" });
-            }
-            if sni.is_some() || !names.is_empty() {
-                remarks.no_effect(at.path.clone(), "HBONE proves the identity of the very workload that is chosen");
-            }
-        }
-        TlsSettings::Disable => {}
-    }
-    Some(settings)
-}
-
 /// `tunnel`.
 pub(super) fn tunnel(reader: &mut Reader, remarks: &mut Remarks, at: &At<'_>) -> Option<TunnelSettings> {
     let fields = reader.fields(at, TUNNEL)?;
@@ -229,25 +169,31 @@ pub(super) fn tunnel(reader: &mut Reader, remarks: &mut Remarks, at: &At<'_>) ->
     };
     let host = reader.required(&fields, "targetHost", "the host that it leads to").and_then(|at| {
         let (text, max) = (reader.text(&at)?, 253);
-        if text.is_empty() || text.len() > max {
+        // It becomes part of a request's head.
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        if text.is_empty() || text.len() > max || !text.bytes().all(legal) {
             return reader.expected(&at, "a host, at most 253 bytes");
         }
         Some(text.into())
     });
     let port = reader.required(&fields, "targetPort", "a port, 1 to 65535").and_then(|at| reader.port(&at));
-    remarks.unsupported(at.path.clone(), "no forward proxy is asked for tunnels: nothing is sent to the host");
+    match protocol {
+        TunnelProtocol::Connect => {}
+        TunnelProtocol::Post => {
+            remarks.unsupported(at.path.clone(), "no forward proxy is asked by POST: nothing is sent to the host");
+        }
+    }
     Some(TunnelSettings { protocol, host: host?, port: port? })
 }
 
 /// `proxyProtocol`.
-pub(super) fn proxy_protocol(reader: &mut Reader, remarks: &mut Remarks, at: &At<'_>) -> Option<ProxyVersion> {
+pub(super) fn proxy_protocol(reader: &mut Reader, at: &At<'_>) -> Option<ProxyVersion> {
     let fields = reader.fields(at, &["version"])?;
     let version = match reader.some_text(fields.field("version")) {
         None | Some(("V1", _)) => ProxyVersion::V1,
         Some(("V2", _)) => ProxyVersion::V2,
         Some((_, at)) => reader.expected(&at, "\"V1\" or \"V2\"")?,
     };
-    remarks.unsupported(at.path.clone(), "no PROXY header is sent to endpoints: nothing is sent to the host");
     Some(version)
 }
 

@@ -1,12 +1,13 @@
 //! DestinationRules: every field is read, everything else is an error with its place.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use weir_balance::{
     Algorithm, ConsistentHash, Cookie, Distribute, ErrorCodes, Failover, HashSource, HashTable, LocalityPolicy,
     Origins, OutlierDetection, Percent, Period, RegionFailover, RetryBudget, RingSize, TableSize, Warmup, ZoneAware,
 };
+use weir_model::{ClientTls, KeyFiles, Proof, ServerTrust};
 
 use super::*;
 use crate::{
@@ -268,17 +269,30 @@ fn the_rest_of_a_policy_is_read() {
     type Set = fn(&mut TrafficPolicy);
     let tunnel = |protocol| Some(TunnelSettings { protocol, host: "proxy".into(), port: Port::new(3128).unwrap() });
     let budget = |percent, at_least| Some(RetryBudget { percent: per_cent(percent), at_least });
-    let rows: [(&str, Set); 6] = [
+    fn own(policy: &mut TrafficPolicy, own: Option<KeyFiles>, server: ServerTrust, sni: Option<&str>) {
+        let sni = sni.map(|name| name.parse().unwrap());
+        policy.own.tls = Some(TlsSettings::Own(Arc::new(ClientTls { own, server, sni })));
+    }
+    let rows: [(&str, Set); 7] = [
         ("{tls: {}}", |policy| policy.own.tls = Some(TlsSettings::Disable)),
         ("{tls: {mode: SIMPLE, sni: web.example, insecureSkipVerify: true}}", |policy| {
-            policy.own.tls = Some(TlsSettings::Simple);
+            own(policy, None, ServerTrust::Anybody, Some("web.example"));
         }),
-        ("{tls: {mode: SIMPLE, caCertificates: /ca.pem, caCrl: /crl.pem, subjectAltNames: [a]}}", |policy| {
-            policy.own.tls = Some(TlsSettings::Simple);
+        (
+            "{tls: {mode: SIMPLE, caCertificates: /ca.pem, caCrl: /crl.pem, subjectAltNames: [a, 'spiffe://b/c']}}",
+            |policy| {
+                let names = vec!["a".into(), "spiffe://b/c".into()];
+                let proof = Proof { roots: Some("/ca.pem".into()), revoked: Some("/crl.pem".into()), names };
+                own(policy, None, ServerTrust::Proven(proof), None);
+            },
+        ),
+        ("{tls: {mode: SIMPLE}}", |policy| own(policy, None, ServerTrust::Proven(Proof::default()), None)),
+        ("{tls: {mode: MUTUAL, credentialName: web}}", |policy| {
+            policy.own.tls = Some(TlsSettings::Secret("web".into()));
         }),
-        ("{tls: {mode: MUTUAL, credentialName: web}}", |policy| policy.own.tls = Some(TlsSettings::Mutual)),
         ("{tls: {mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem}}", |policy| {
-            policy.own.tls = Some(TlsSettings::Mutual);
+            let files = KeyFiles { certificate: "/c.pem".into(), key: "/k.pem".into() };
+            own(policy, Some(files), ServerTrust::Proven(Proof::default()), None);
         }),
         ("{tls: {mode: ISTIO_MUTUAL}}", |policy| policy.own.tls = Some(TlsSettings::IstioMutual)),
     ];
@@ -340,10 +354,13 @@ fn what_does_not_do_what_it_says_is_remarked() {
             "outlierDetection.consecutiveLocalOriginFailures",
             NoEffect,
         ),
-        ("{tls: {mode: SIMPLE}}", "tls", Unsupported),
+        ("{tls: {mode: SIMPLE, credentialName: a}}", "tls.credentialName", Unsupported),
+        ("{tls: {mode: SIMPLE, privateKey: /k.pem}}", "tls.privateKey", NoEffect),
+        ("{tls: {mode: SIMPLE, insecureSkipVerify: true, caCrl: /c.pem}}", "tls.caCrl", NoEffect),
+        ("{tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}}", "tls.subjectAltNames", NoEffect),
+        ("{tls: {mode: ISTIO_MUTUAL}}", "tls", NoEffect),
         ("{tls: {mode: ISTIO_MUTUAL, sni: web}}", "tls", NoEffect),
-        ("{tunnel: {targetHost: proxy, targetPort: 3128}}", "tunnel", Unsupported),
-        ("{proxyProtocol: {}}", "proxyProtocol", Unsupported),
+        ("{tunnel: {targetHost: proxy, targetPort: 3128, protocol: POST}}", "tunnel", Unsupported),
         ("{retryBudget: {budgetInterval: 1s}}", "retryBudget.budgetInterval", Unsupported),
         ("{portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]}", "portLevelSettings[1]", NoEffect),
     ] {
@@ -475,8 +492,12 @@ fn what_is_not_legal_is_refused_at_its_place() {
         ("{tls: {mode: TLS}}", "tls.mode: expected"),
         ("{tls: {mode: SIMPLE, credentialName: a, caCertificates: b}}", "tls.caCertificates: not together with"),
         ("{tls: {mode: MUTUAL, clientCertificate: a}}", "tls.privateKey: missing, expected a file"),
+        ("{tls: {mode: SIMPLE, sni: '*.example.com'}}", "tls.sni: expected the one host name"),
+        ("{tls: {mode: SIMPLE, sni: 'a b'}}", "tls.sni: "),
+        ("{tls: {mode: SIMPLE, subjectAltNames: ['']}}", "tls.subjectAltNames[0]: expected a name"),
         ("{tls: {mode: ISTIO_MUTUAL, privateKey: a}}", "tls.privateKey: not together with mode ISTIO_MUTUAL"),
         ("{tunnel: {targetHost: a}}", "tunnel.targetPort: missing"),
+        ("{tunnel: {targetHost: \"a\\r\\nb\", targetPort: 1}}", "tunnel.targetHost: expected a host"),
         (
             "{tunnel: {targetHost: a, targetPort: 1, protocol: GET}}",
             "tunnel.protocol: expected \"CONNECT\" or \"POST\"",

@@ -65,7 +65,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 #[test]
 fn every_field_is_read() {
     type Set = fn(&mut ServiceEntrySpec);
-    let rows: [(&str, Set); 20] = [
+    let rows: [(&str, Set); 21] = [
         ("", |_| {}),
         ("addresses: [192.0.2.1, '2001:db8::1', '::ffff:192.0.2.2', 192.0.2.1]", |one| {
             let nets = ["192.0.2.1/32", "2001:db8::1/128", "192.0.2.2/32"];
@@ -93,6 +93,7 @@ fn every_field_is_read() {
         ("exportTo: ['.']", |one| one.export_to = ExportTo::Only { own: true, others: Default::default() }),
         ("exportTo: ['*']", |_| {}),
         ("subjectAltNames: []", |_| {}),
+        ("subjectAltNames: [a]", |spec| spec.subject_alt_names = vec!["a".into()]),
         ("endpoints: null", |_| {}),
         ("ports: []", |_| {}),
         ("addresses: []", |_| {}),
@@ -158,9 +159,8 @@ fn labels_and_status_are_read() {
 
 #[test]
 fn what_does_not_do_what_it_says_is_remarked() {
-    use RemarkKind::{NoEffect, Unsupported};
+    use RemarkKind::Unsupported;
     for (text, field, kind) in [
-        ("subjectAltNames: [a]", "subjectAltNames", NoEffect),
         ("ports: [{number: 53, name: dns, protocol: UDP}]", "ports[0]", Unsupported),
         ("resolution: STATIC, endpoints: [{address: 'unix:///a'}]", "endpoints[0]", Unsupported),
         ("resolution: STATIC, endpoints: [{network: far}]", "endpoints[0]", Unsupported),
