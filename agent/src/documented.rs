@@ -47,6 +47,7 @@ fn shared(folder: &std::path::Path) -> Shared {
         identities: Arc::new(Identities::new(Arc::new(ca))),
         metrics: Arc::new(Metrics::new("agent", "test").with_process()),
         shadows: Arc::default(),
+        refusals: crate::refusals::rings(1),
         demands: None,
     }
 }

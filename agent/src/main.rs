@@ -21,6 +21,7 @@ mod pod;
 mod proc;
 #[cfg(test)]
 mod reference;
+mod refusals;
 mod report;
 mod routed;
 mod run;

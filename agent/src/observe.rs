@@ -10,16 +10,22 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use serde_json::{Value, json};
+use slab::Slab;
 use weir_hbone::Meter;
 use weir_model::{ResponseFlag, Service, SpiffeId, Workload};
 use weir_telemetry::{
     AccessEntry, AccessEvent, AccessLog, AccessParty, Direction, Metrics, Reporter, SecurityPolicy, TcpLabels,
     TcpSeries,
 };
-use weir_world::Refusal;
+use weir_world::{Refusal, World};
+
+use crate::refusals::{self, Ends, Refuser};
 
 /// Series a worker remembers before it starts anew: pairs of workloads it saw talk.
 const REMEMBERED: usize = 4_096;
+/// Most connections that are looked at for one question: others want their turn.
+const LOOKED_AT: usize = 1_024;
 
 /// One end of a connection.
 #[derive(Debug, Clone)]
@@ -46,6 +52,17 @@ pub(crate) struct Observer {
     metrics: Arc<Metrics>,
     access: Option<AccessLog>,
     series: RefCell<HashMap<SeriesKey, Arc<TcpSeries>, foldhash::fast::RandomState>>,
+    refuser: Refuser,
+    /// What is open now.
+    open: RefCell<Slab<Rc<Open>>>,
+}
+
+/// A connection that is open: what it is about, and what it has moved.
+struct Open {
+    subject: Subject,
+    since: Instant,
+    sent: Cell<u64>,
+    received: Cell<u64>,
 }
 
 /// Labels by the objects they come from: no label is made on the way of a connection.
@@ -73,8 +90,8 @@ impl Hash for SeriesKey {
 }
 
 impl Observer {
-    pub(crate) fn new(metrics: Arc<Metrics>, access: Option<AccessLog>) -> Self {
-        Self { metrics, access, series: RefCell::new(HashMap::default()) }
+    pub(crate) fn new(metrics: Arc<Metrics>, access: Option<AccessLog>, refuser: Refuser) -> Self {
+        Self { metrics, access, series: RefCell::default(), refuser, open: RefCell::default() }
     }
 
     /// Forgets objects of a mesh that is no more.
@@ -125,23 +142,52 @@ impl Observer {
         let series = self.series(&subject, ResponseFlag::None);
         series.opened();
         self.gauge(subject.direction).inc();
-        let flow = Flow {
-            observer: self.clone(),
-            subject,
-            series,
-            since,
-            sent: Cell::new(0),
-            received: Cell::new(0),
-            done: false,
-        };
+        let open = Rc::new(Open { subject, since, sent: Cell::new(0), received: Cell::new(0) });
+        let number = self.open.borrow_mut().insert(open.clone());
+        let flow = Flow { observer: self.clone(), open, number, series, done: false };
         flow.log(AccessEvent::Opened, None);
         flow
     }
 
     /// A connection that did not come about, and why.
     pub(crate) fn failed(&self, subject: &Subject, flag: ResponseFlag, since: Instant, reason: &str) {
+        self.told_failed(subject, flag, since, reason);
+        self.refuser.note(subject, flag, reason, None);
+    }
+
+    /// One that what the mesh knows does not allow.
+    pub(crate) fn refused(&self, subject: &Subject, since: Instant, by: &Refusal) {
+        let (flag, reason) = (by.response_flag(), by.to_string());
+        self.told_failed(subject, flag, since, &reason);
+        self.refuser.note(subject, flag, &reason, Some(by));
+    }
+
+    /// One that its client took back.
+    pub(crate) fn withdrawn(&self, subject: &Subject, since: Instant) {
+        self.told_failed(subject, ResponseFlag::Connect, since, "taken back by the peer");
+    }
+
+    /// One of which too little is known for a line of the access log.
+    pub(crate) fn unknown(&self, subject: &Subject, flag: ResponseFlag, reason: &str) {
+        self.refuser.note(subject, flag, reason, None);
+    }
+
+    fn told_failed(&self, subject: &Subject, flag: ResponseFlag, since: Instant, reason: &str) {
         self.series(subject, flag).failed();
         self.log(subject, AccessEvent::Failed, since, (0, 0), Some(reason));
+    }
+
+    /// At most `most` of what is open, from a number on; and the number to go on from, if there may be more.
+    pub(crate) fn list(&self, world: &World, ends: &Ends, from: usize, most: usize) -> (Vec<Value>, Option<usize>) {
+        let open = self.open.borrow();
+        let all = open.capacity();
+        let (mut found, mut number) = (Vec::new(), from);
+        while number < all.min(from.saturating_add(LOOKED_AT)) && found.len() < most {
+            let one = open.get(number).filter(|one| ends.has(&one.subject.source, &one.subject.destination));
+            found.extend(one.map(|one| one.told(world)));
+            number += 1;
+        }
+        (found, (number < all).then_some(number))
     }
 
     fn gauge(&self, direction: Direction) -> &weir_telemetry::Gauge {
@@ -182,11 +228,9 @@ impl Observer {
 /// A connection while it runs. Dropping it counts as its end.
 pub(crate) struct Flow {
     observer: Rc<Observer>,
-    subject: Subject,
+    open: Rc<Open>,
+    number: usize,
     series: Arc<TcpSeries>,
-    since: Instant,
-    sent: Cell<u64>,
-    received: Cell<u64>,
     done: bool,
 }
 
@@ -194,11 +238,11 @@ impl Flow {
     /// Bytes from the client, and to it.
     pub(crate) fn moved(&self, from_client: u64, to_client: u64) {
         if from_client > 0 {
-            self.received.set(self.received.get() + from_client);
+            self.open.received.set(self.open.received.get() + from_client);
             self.series.received(from_client);
         }
         if to_client > 0 {
-            self.sent.set(self.sent.get() + to_client);
+            self.open.sent.set(self.open.sent.get() + to_client);
             self.series.sent(to_client);
         }
     }
@@ -211,21 +255,43 @@ impl Flow {
     /// The end that a change of policy brought. Its flag is that of a connection which may not come in; what it moved is counted
     /// without.
     pub(crate) fn forbidden(mut self, why: &Refusal) {
-        self.series = self.observer.series(&self.subject, why.response_flag());
-        self.finish(Some(&format!("closed by a change of policy: {why}")));
+        let (subject, flag) = (&self.open.subject, why.response_flag());
+        self.series = self.observer.series(subject, flag);
+        let reason = format!("closed by a change of policy: {why}");
+        self.observer.refuser.note(subject, flag, &reason, Some(why));
+        self.finish(Some(&reason));
     }
 
     fn finish(&mut self, error: Option<&str>) {
         if !self.done {
             self.done = true;
+            self.observer.open.borrow_mut().try_remove(self.number);
             self.series.closed();
-            self.observer.gauge(self.subject.direction).dec();
+            self.observer.gauge(self.open.subject.direction).dec();
             self.log(AccessEvent::Complete, error);
         }
     }
 
     fn log(&self, event: AccessEvent, error: Option<&str>) {
-        self.observer.log(&self.subject, event, self.since, (self.sent.get(), self.received.get()), error);
+        let Open { subject, since, sent, received } = &*self.open;
+        self.observer.log(subject, event, *since, (sent.get(), received.get()), error);
+    }
+}
+
+impl Open {
+    fn told(&self, world: &World) -> Value {
+        let Subject { direction, source, destination, service, tunnel } = &self.subject;
+        json!({
+            "direction": refusals::in_words(*direction),
+            "source": refusals::end(world, source),
+            "destination": refusals::end(world, destination),
+            "service": service.as_ref().map(|service| service.name.hostname.as_str()),
+            "protocol": if tunnel.is_some() { "HBONE" } else { "TCP" },
+            "target": tunnel.map(|tunnel| tunnel.to_string()),
+            "seconds": self.since.elapsed().as_secs(),
+            "bytesSent": self.sent.get(),
+            "bytesReceived": self.received.get(),
+        })
     }
 }
 
@@ -237,7 +303,7 @@ impl Drop for Flow {
 
 impl Meter for Flow {
     fn moved(&self, into_tunnel: u64, out_of_tunnel: u64) {
-        match self.subject.direction {
+        match self.open.subject.direction {
             Direction::Outbound => Self::moved(self, into_tunnel, out_of_tunnel),
             Direction::Inbound => Self::moved(self, out_of_tunnel, into_tunnel),
         }

@@ -21,11 +21,11 @@ use weir_issuance::RemoteCa;
 use weir_manifest::Ignored;
 use weir_net::NetnsId;
 use weir_rpc::{Dial, Target};
-use weir_telemetry::{AccessLog, Admin, ControlState, LogHandle, Metrics, Readiness, Routes};
+use weir_telemetry::{AccessLog, Admin, ControlState, Inquiry, LogHandle, Metrics, Readiness, Routes};
 use weir_world::World;
 
 use crate::{
-    admin::{ConfigState, Sources, asked, explained},
+    admin::{ConfigState, Sources, asked, explained, lists},
     cli::{AgentArguments, CniFolders, Switch},
     cni,
     demand::Demands,
@@ -35,7 +35,7 @@ use crate::{
     measure::{self, Decisions},
     namespaces::{Authority, Namespaces},
     proc::Look,
-    report,
+    refusals, report,
     routed::Routed,
     source::{Change, Control, Manifests, Source},
     worker::{self, Order, Shared},
@@ -104,18 +104,14 @@ impl Agent {
             identities: Arc::new(Identities::new(issuer)),
             metrics: Arc::new(Metrics::new("agent", env!("CARGO_PKG_VERSION")).with_process()),
             shadows: Arc::default(),
+            refusals: refusals::rings(worker_count(&arguments)),
             demands,
         };
-        let access = match arguments.access_log {
-            Switch::On => Some(AccessLog::start(arguments.log_format, io::stdout())?),
-            Switch::Off => None,
-        };
-        if let Some(access) = &access {
-            access.follow(&arguments.log_level);
-        }
+        let access = access_log(&arguments)?;
         let workers = start_workers(&arguments, &shared, &redirect, access.as_ref())?;
         let states = States::default();
-        let orders = workers.iter().map(|worker| worker.orders.clone()).collect();
+        let orders: Vec<_> = workers.iter().map(|worker| worker.orders.clone()).collect();
+        let connections = lists::connections(orders.clone());
         let places = places(&arguments)?;
         let (namespaces, repairs) = (places.namespaces.clone(), Repairs::default());
         let enroller = Enroller::new(redirect, shared.clone(), orders, routed, states.clone(), places);
@@ -129,7 +125,7 @@ impl Agent {
             config: config.clone(),
             control: control.clone(),
         };
-        serve(&arguments, &shared, readiness, dump, (log, access.clone()), &stop).await?;
+        serve(&arguments, &shared, readiness, (dump, connections), (log, access.clone()), &stop).await?;
         serve_enrolment(&arguments, &pod_states, &namespaces, &repairs, &stop)?;
         let identities = shared.identities.clone();
         let mut ending = stop.subscribe();
@@ -345,13 +341,28 @@ fn dials(arguments: &AgentArguments, control: &str) -> anyhow::Result<(Dial, Dia
     Ok((xds, Dial { target: ca, roots: arguments.ca_roots.clone(), token }))
 }
 
+fn access_log(arguments: &AgentArguments) -> anyhow::Result<Option<AccessLog>> {
+    match arguments.access_log {
+        Switch::On => {
+            let access = AccessLog::start(arguments.log_format, io::stdout())?;
+            access.follow(&arguments.log_level);
+            Ok(Some(access))
+        }
+        Switch::Off => Ok(None),
+    }
+}
+
+fn worker_count(arguments: &AgentArguments) -> usize {
+    arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
+}
+
 fn start_workers(
     arguments: &AgentArguments,
     shared: &Shared,
     redirect: &Redirect,
     access: Option<&AccessLog>,
 ) -> anyhow::Result<Vec<worker::Handle>> {
-    let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
+    let count = worker_count(arguments);
     let mut workers = Vec::with_capacity(count);
     for number in 0..count {
         let origins = redirect.origins().context("the map of original destinations")?;
@@ -364,7 +375,7 @@ async fn serve(
     arguments: &AgentArguments,
     shared: &Shared,
     readiness: Readiness,
-    dump: Sources,
+    (dump, connections): (Sources, (&'static str, Inquiry)),
     (logging, access): (LogHandle, Option<AccessLog>),
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
@@ -372,12 +383,15 @@ async fn serve(
     // Each worker's end has a line of its own in it, so this one is not shared without a lock.
     let access = access.map(Mutex::new);
     let (world, mesh) = (shared.world.clone(), shared.world.clone());
+    let (dump, summary) = (Arc::new(dump), "/debug/summary");
+    let short = dump.clone();
+    let mut questions = lists::questions(&world, shared.refusals.clone());
+    questions.push(("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query))));
+    questions.push(("/debug/explain", Box::new(move |query| explained::answer(&mesh.load(), query))));
     let admin = Routes::Admin(Arc::new(Admin {
-        pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: vec![
-            ("/debug/authz", Box::new(move |query| asked::answer(&world.load(), query))),
-            ("/debug/explain", Box::new(move |query| explained::answer(&mesh.load(), query))),
-        ],
+        pages: vec![("/config_dump", Box::new(move || dump.dump())), (summary, Box::new(move || short.summary()))],
+        questions,
+        inquiries: vec![connections],
         logging,
         filtered: Box::new(move |filter| {
             if let Some(access) = &access {

@@ -35,6 +35,7 @@ use crate::{
     listeners::Listeners,
     observe::Observer,
     pod::{Connection, Pod, Stage},
+    refusals::{Ends, Refusals, Refuser},
     shadow::Shadows,
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// What policies that decide nothing would have.
     pub(crate) shadows: Arc<Shadows>,
+    /// What was refused lately.
+    pub(crate) refusals: Refusals,
     /// Where the control plane tells only what it is asked.
     pub(crate) demands: Option<Arc<Demands>>,
 }
@@ -83,8 +86,18 @@ pub(crate) enum Order {
         stage: watch::Receiver<Stage>,
         serving: oneshot::Sender<io::Result<()>>,
     },
+    /// Say what is open.
+    Connections { asked: Asked, answer: oneshot::Sender<(Vec<serde_json::Value>, Option<usize>)> },
     /// Take nothing new, let what is open end by the deadline, then stop.
     Drain { by: Instant },
+}
+
+/// Which of the open connections somebody asks about.
+pub(crate) struct Asked {
+    pub(crate) ends: Ends,
+    /// The number to begin from.
+    pub(crate) from: usize,
+    pub(crate) most: usize,
 }
 
 /// A worker as the rest of the agent sees it.
@@ -102,7 +115,7 @@ pub(crate) fn start(number: usize, shared: Shared, origins: Origins, access: Opt
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(31).build()?;
     let thread = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK).spawn(move || {
         let local = LocalSet::new();
-        let worker = Rc::new(Worker::new(shared, origins, access));
+        let worker = Rc::new(Worker::new(number, shared, origins, access));
         local.block_on(&runtime, worker.run(received));
     })?;
     Ok(Handle { orders, thread })
@@ -131,8 +144,9 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Shared, origins: Origins, access: Option<AccessLog>) -> Self {
-        let observer = Rc::new(Observer::new(shared.metrics.clone(), access));
+    fn new(number: usize, shared: Shared, origins: Origins, access: Option<AccessLog>) -> Self {
+        let refuser = Refuser::new(&shared.refusals, number);
+        let observer = Rc::new(Observer::new(shared.metrics.clone(), access, refuser));
         let admitted = Rc::new(Admitted::new(shared.world.clone()));
         Self {
             shared,
@@ -168,6 +182,10 @@ impl Worker {
                     Some(Order::Serve { pod, listeners, stage, serving }) => {
                         // An agent that no longer waits has given the pod up; its end of `stage` says so too.
                         drop(serving.send(self.serve(&pod, listeners, &stage)));
+                    }
+                    Some(Order::Connections { asked: Asked { ends, from, most }, answer }) => {
+                        // Whoever asked may have gone.
+                        drop(answer.send(self.observer.list(&self.shared.world.load(), &ends, from, most)));
                     }
                     Some(Order::Drain { by }) => return self.drain(by).await,
                     None => return,

@@ -14,13 +14,14 @@ use crate::{run::timestamp, source::Mesh};
 /// All pages, by path.
 pub(crate) fn pages(mesh: &Mesh, discovery: &Discovery, replica: &str) -> Vec<(&'static str, Page)> {
     let (syncz, replica) = (discovery.clone(), replica.to_owned());
-    let configz = mesh.clone();
+    let (configz, short, name) = (mesh.clone(), mesh.clone(), replica.clone());
     vec![
         (
             "/debug/syncz",
             Box::new(move || json!(syncz.reports().iter().map(|one| sync(one, &replica)).collect::<Vec<_>>())),
         ),
         ("/debug/configz", Box::new(move || config(&configz))),
+        ("/debug/summary", Box::new(move || summary(&short, &name))),
     ]
 }
 
@@ -48,6 +49,19 @@ fn sync(report: &Report, replica: &str) -> Value {
         "istiod": replica,
         "connectedAt": timestamp(report.since),
         "types": kinds,
+    })
+}
+
+/// What is short however large the mesh is.
+fn summary(mesh: &Mesh, replica: &str) -> Value {
+    let state = &mesh.state;
+    let refused = state.refused.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let lost = state.lost.lock().unwrap_or_else(PoisonError::into_inner);
+    json!({
+        "component": "weir-control",
+        "version": env!("CARGO_PKG_VERSION"),
+        "name": replica,
+        "config": { "generation": state.generation.load(Relaxed), "refused": refused, "notFollowed": &*lost },
     })
 }
 

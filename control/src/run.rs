@@ -383,6 +383,7 @@ async fn serve_people(
     let admin = Routes::Admin(Arc::new(Admin {
         pages,
         questions: vec![("/debug/profile", Box::new(move |_| profiler.take()))],
+        inquiries: Vec::new(),
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

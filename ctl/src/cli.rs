@@ -1,14 +1,19 @@
 //! Flags.
 
+mod look;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_compile::ClusterDomain;
-use weir_explain::Wanted;
+use weir_explain::Wanted as Destination;
 use weir_model::{Namespace, TrustDomain};
 use weir_world::{Client, Target};
 
-/// Looks at a mesh, and says why.
+pub(crate) use crate::install::{Install, Uninstall};
+pub(crate) use look::{Agent, Check, Describe, For, Log, Look, Named, OfAgents, Place, Wanted, Waypoint, Why, Wish};
+
+/// Looks at a mesh, and says why. As `kubectl-weir` in the PATH it is `kubectl weir`.
 #[derive(Debug, Parser)]
 #[command(name = "weirctl", version)]
 pub(crate) struct Arguments {
@@ -20,6 +25,33 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
+    /// Puts the mesh on a cluster, or brings it to this version.
+    Install(Install),
+    /// Takes the mesh off a cluster, and off its nodes.
+    Uninstall(Uninstall),
+    /// Which version this is, and which the programs of the mesh are.
+    Version(Look),
+    /// The mesh at a glance, problems first. Ends with 0 if there are none, and with 1 if there are.
+    Status(Look),
+    /// Before an install, whether the mesh can run there; after it, whether all is as it should be. Ends with 0 if so, and with 1 if not.
+    Check(Check),
+    /// What agents know and do: workloads, services, policies, connections, certificates, logs.
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Waypoints: list, status, config, apply, delete, generate.
+    #[command(subcommand)]
+    Waypoint(Waypoint),
+    /// All about a pod or a service.
+    #[command(subcommand)]
+    Describe(Describe),
+    /// What was refused lately: when, who, to what, why, and what would let it through.
+    Why(Why),
+    /// The completion script of a shell.
+    Completion {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Where a connection or a request goes, hop by hop, which object and rule says so, and why. Ends with 0 if it gets there or is answered as a rule says,
     /// with 1 if it is refused or some of it would be, and with 2 if that cannot be answered.
     Explain(Way),
@@ -72,7 +104,7 @@ pub(crate) struct Way {
 
     /// Where to: a service and its port, a pod and its own, or an address.
     #[arg(long, value_name = "SERVICE.NAMESPACE:PORT|NAMESPACE/POD:PORT|ADDRESS:PORT")]
-    pub(crate) to: Wanted,
+    pub(crate) to: Destination,
 
     /// What is asked there, as 'GET /path'. Without it the connection alone is explained.
     #[arg(value_name = "METHOD /PATH")]
@@ -126,4 +158,23 @@ pub(crate) enum Output {
     Text,
     /// One JSON object.
     Json,
+}
+
+/// A shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// How what is looked at is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For programs, and for files.
+    Yaml,
 }

@@ -114,10 +114,9 @@ mod tests {
 
     fn way(words: &[&str]) -> Way {
         let before = ["weirctl", "explain", "--from", "front/web", "--to", "cart.shop:80"];
-        match Arguments::try_parse_from(before.iter().chain(words)).unwrap().task {
-            Task::Explain(way) => way,
-            Task::Authz(_) | Task::Analyze(_) => panic!("another task"),
-        }
+        let Arguments { task } = Arguments::try_parse_from(before.iter().chain(words)).unwrap();
+        let Task::Explain(way) = task else { panic!("another task: {task:?}") };
+        way
     }
 
     /// Answers one request; its first line.

@@ -49,6 +49,14 @@ pub(crate) fn shorten<T: Serialize + DeserializeOwned>(answer: T, folder: &Path)
     Ok(serde_json::from_value(value)?)
 }
 
+/// A text that names files as whoever named the folder knows them.
+///
+/// # Errors
+/// If where the folder is cannot be found out.
+pub(crate) fn short(text: &str, folder: &Path) -> Result<String> {
+    Ok(text.replace(&format!("{}/", std::path::absolute(folder)?.display()), ""))
+}
+
 fn shorten_in(value: &mut Value, folder: &str) {
     match value {
         Value::String(text) if text.contains(folder) => *text = text.replace(folder, ""),

@@ -6,14 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Parser;
-
-use crate::{
-    analyze, authz,
-    cli::{Arguments, Authz, Task},
-    explain,
-};
-
 /// Where a folder is, whatever the snapshots' library thinks a relative path begins at.
 fn here(folder: &Path) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
@@ -34,18 +26,7 @@ fn answers(folder: &Path, output: &str) -> String {
 
 /// What is printed, and what the program ends with.
 fn answer<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
-    let Arguments { task } = Arguments::try_parse_from(words).unwrap();
-    let answer = match &task {
-        Task::Explain(way) => explain::explain(way),
-        Task::Authz(Authz::Explain(explain)) => {
-            authz::explain(explain).map(|(text, admitted)| (text, u8::from(!admitted)))
-        }
-        Task::Analyze(flags) => analyze::analyze(flags),
-    };
-    match answer {
-        Ok((text, ends_with)) => format!("{text}(ends with {ends_with})\n"),
-        Err(error) => format!("weirctl: {error:#}\n(ends with 2)\n"),
-    }
+    crate::testing::answer(words)
 }
 
 /// The answers to the lines of `requests.txt`, which are the words behind `weirctl explain -f .`.

@@ -7,7 +7,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use weir_compile::{Compiled, Compiler, Settings, default_root_namespace};
 use weir_manifest::{ConfigSpec, FileName, parse};
 use weir_request::{Header, Normalization, Parts, Request};
-use weir_route::{Asker, MESH};
+use weir_route::{Asker, MESH, TcpFacts};
 
 const SERVICES: &str = "
 apiVersion: v1
@@ -62,7 +62,8 @@ fuzz_target!(|text: &str| {
                 table.decide(&request, &asker, &mut SmallRng::seed_from_u64(1)).to_string()
             };
             assert_eq!(decided(&once), decided(&again));
-            host.tcp.decide([10, 0, 0, 1].into(), &asker, &mut SmallRng::seed_from_u64(1));
+            let facts = TcpFacts { destination: [10, 0, 0, 1].into(), client: [10, 0, 0, 2].into(), name: None };
+            host.tcp.decide(&facts, &asker, &mut SmallRng::seed_from_u64(1));
         }
     }
 });

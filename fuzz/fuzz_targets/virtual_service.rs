@@ -10,7 +10,7 @@ use weir_compile::{ClusterDomain, Configs, Settings, compile, default_root_names
 use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, FileName, Kind, Object, Sent, parse};
 use weir_model::Port;
 use weir_request::{Header, Normalization, Parts, Request};
-use weir_route::{Asker, MESH};
+use weir_route::{Asker, MESH, TcpFacts};
 use weir_world::World;
 
 const SERVICES: &str = "
@@ -60,7 +60,8 @@ fn asked(objects: Vec<ConfigObject>) {
                 let same = again.serving.host(&host.name.hostname).expect("the same hosts");
                 assert_eq!(of(&host.http), of(&same.http), "a request has two answers");
                 let address = "10.0.0.1".parse().expect("an address");
-                let _said = host.tcp.decide(address, &asker, &mut SmallRng::seed_from_u64(1)).to_string();
+                let facts = TcpFacts { destination: address, client: address, name: Some("a.b") };
+                let _said = host.tcp.decide(&facts, &asker, &mut SmallRng::seed_from_u64(1)).to_string();
             }
         }
     }

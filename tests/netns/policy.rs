@@ -429,14 +429,27 @@ fn an_agent_that_drains_still_ends_what_a_changed_policy_forbids() -> anyhow::Re
     Ok(())
 }
 
-/// Asks the second node's agent, on that node, whether the client may enter the server: what it ends with, and what it prints.
-fn weirctl(bed: &Bed, further: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
+/// Asks a node's agent, on that node, whether the client may enter the server: what it ends with, and what it prints.
+fn weirctl(bed: &Bed, node: usize, words: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
     let mut command = Command::new(binary("weirctl")?);
-    command.args(["authz", "explain", "--from=default/client", "--to=default/server:8080"]).args(further);
+    command.args(words).args(["--from=default/client", "--to=default/server:8080"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = bed.topology.nodes()[1].netns().spawn(command)?.wait_with_output()?;
+    let output = bed.topology.nodes()[node].netns().spawn(command)?.wait_with_output()?;
     ensure!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+/// Every agent knows both of its hops: where the connection is led, and whether it is let in.
+fn explained(bed: &Bed, code: i32, parts: &[&str]) -> anyhow::Result<()> {
+    for node in 0..2 {
+        // What one has read another may not have.
+        eventually("it is explained", || {
+            let (ended, told) = weirctl(bed, node, &["explain"])?;
+            ensure!(ended == Some(code) && parts.iter().all(|part| told.contains(part)), "{ended:?}: {told}");
+            Ok(true)
+        })?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -451,19 +464,21 @@ fn policies_that_are_taken_away_forbid_nothing_any_more() -> anyhow::Result<()> 
     let ask = || fetch(&bed.topology, 1, 15000, "/debug/authz?from=default/client&to=default/server:8080");
     let answer = ask()?;
     ensure!(answer.body.contains("\"verdict\": \"DENY\"") && answer.body.contains("nobody"), "{answer:?}");
-    let (ended, told) = weirctl(&bed, &[])?;
+    let (ended, told) = weirctl(&bed, 1, &["authz", "explain"])?;
     let reason = "DENY     no rule of AuthorizationPolicy default/nobody matches\n";
     ensure!(ended == Some(1) && told.starts_with(reason), "{ended:?}: {told}");
-    let (_, json) = weirctl(&bed, &["-o", "json"])?;
+    let (_, json) = weirctl(&bed, 1, &["authz", "explain", "-o", "json"])?;
     ensure!(json == answer.body, "weirctl changes what the agent says: {json}");
+    explained(&bed, 1, &["DENY", "AuthorizationPolicy default/nobody"])?;
     fs::remove_file(bed.topology.manifests_dir().join(FILE))?;
     for at in bed.http("server") {
         eventually("it may enter again", || Ok(client_seen(client, at, "/").is_ok()))?;
     }
     let answer = ask()?;
     ensure!(answer.body.contains("\"verdict\": \"ALLOW\""), "{answer:?}");
-    let (ended, told) = weirctl(&bed, &[])?;
+    let (ended, told) = weirctl(&bed, 1, &["authz", "explain"])?;
     ensure!(ended == Some(0) && told.starts_with("ALLOW    no ALLOW policy covers it"), "{ended:?}: {told}");
+    explained(&bed, 0, &["ALLOW"])?;
     let own =
         weir_testbed::run_to_end(client, bed_command(&["get", "--to", &bed.http("server")[0].to_string()])?, PATIENCE)?;
     ensure!(own.contains("server"), "{own}");

@@ -59,6 +59,21 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
+    /// What is short however much it serves.
+    pub(crate) fn summary(&self) -> Value {
+        let state = self.shared.state();
+        json!({
+            "component": "weir-waypoint",
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": format!("{}/{}", self.gateway.namespace, self.gateway.name),
+            "config": self.config.dump(),
+            "control": self.control.as_ref().map(ControlState::dump),
+            "workloads": state.world.len(),
+            "hosts": state.serving.hosts.len(),
+            "certificates": self.shared.certificates(),
+        })
+    }
+
     /// The dump.
     pub(crate) fn dump(&self) -> Value {
         let state = self.shared.state();

@@ -24,6 +24,7 @@ use weir_world::Family;
 use crate::{
     compiled::State,
     gate::Gate,
+    refusals::Refuser,
     see::{Seen, Seer, Tellers},
     stream::Io,
     upstream::{OnBehalf, Place, Upstream},
@@ -63,14 +64,14 @@ pub(crate) struct Around {
 }
 
 impl Around {
-    pub(crate) fn new(shared: &Shared, tellers: Tellers) -> anyhow::Result<Self> {
+    pub(crate) fn new(shared: &Shared, tellers: Tellers, refuser: Rc<Refuser>) -> anyhow::Result<Self> {
         let (state, own) = (shared.state(), shared.own.clone());
         let snapshot = Rc::new(Snapshot { serving: state.serving.clone(), version: 0 });
         let around = Self {
             place: RefCell::new(place(&state, &own)),
             upstream: Upstream::new(shared.identities.clone(), own.hbone, shared.originator.clone())?,
             gate: Gate::new(shared.keys.clone(), shared.shadows.clone()),
-            seer: Seer::new(&shared.metrics, tellers),
+            seer: Seer::new(&shared.metrics, tellers, refuser),
             shared: shared.clone(),
             own,
             state: RefCell::new(state),

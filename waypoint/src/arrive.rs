@@ -26,6 +26,7 @@ pub(crate) async fn tunnels(worker: Rc<Worker>, stream: Stream, client: SocketAd
         Ok(proven) => proven,
         Err(reason) => {
             tracing::warn!(peer = %client, reason, "HBONE connection refused");
+            worker.refuser.tunnel(client, None, 0, &reason);
             return;
         }
     };
@@ -54,6 +55,7 @@ async fn prove(worker: &Worker, stream: Stream) -> Result<(SpiffeId, weir_hbone:
 async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     let refuse = |incoming: Incoming, status: u16, reason: &str| {
         tracing::warn!(peer = %peer.client, identity = %peer.identity, status, reason, "HBONE request refused");
+        peer.worker.refuser.tunnel(peer.client, Some(&peer.identity), status, reason);
         incoming.refuse(status);
     };
     let request = match incoming.request() {

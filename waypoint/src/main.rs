@@ -16,6 +16,7 @@ mod handed;
 mod preface;
 #[cfg(test)]
 mod reference;
+mod refusals;
 mod run;
 mod see;
 mod shadow;

@@ -83,12 +83,12 @@ mod tests {
             ),
             ("a.example", "HTTP/1.1 407 Who\r\n\r\nhello", Err("expected 200, the proxy says \"HTTP/1.1 407 Who\"")),
             ("a.example", "SSH-2.0-x\r\n\r\nhello", Err("expected 200, the proxy says \"SSH-2.0-x\"")),
-            ("a.example", "HTTP/1.1 200", Err("eof")),
+            ("a.example", "HTTP/1.1 200", Err("end of file")),
             ("a.example", &long, Err("an answer of more than 8192 bytes")),
         ] {
             let (mut ours, mut theirs) = duplex(64 << 10);
             theirs.write_all(answer.as_bytes()).await.unwrap();
-            if matches!(want, Err("eof")) {
+            if matches!(want, Err("end of file")) {
                 theirs.shutdown().await.unwrap();
             }
             let led = lead(&mut ours, &to(host)).await;

@@ -28,6 +28,7 @@ use crate::{
     cli::{Arguments, GatewayName, Switch},
     compiled::State,
     control::{Control, introduction},
+    refusals,
     see::Tellers,
     source::{Change, Source},
     told::Subject,
@@ -69,8 +70,10 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
+        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
+        let (first, refusals) = (state.clone().unwrap_or_default(), refusals::rings(count));
         let (keys, names) = (keys(&arguments)?, names(&arguments));
-        let shared = Shared::new(state.clone().unwrap_or_default(), identities.clone(), own, metrics, keys, names);
+        let shared = Shared::new(first, identities.clone(), own, metrics, keys, names, refusals);
         tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
@@ -96,7 +99,6 @@ impl Waypoint {
         if let (Some(_), Some((identities, _))) = (&control, &identities) {
             tokio::spawn(weir_identity::follow_roots(arguments.ca_roots.clone(), identities.clone(), stopped(&stop)));
         }
-        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
         let (workers, drain) = (Vec::with_capacity(count), arguments.drain);
         let mut waypoint = Self { source, shared, config, workers, access, stop, drain };
         waypoint.accept(state);
@@ -364,9 +366,15 @@ async fn serve(
         let known = Known { state: live.state(), gateway: &gateway, keys: &live.keys, trusted_hops };
         asked::answer(&known, query)
     };
+    let (dump, refused) = (Arc::new(dump), shared.refusals.clone());
+    let (short, summary, why) = (dump.clone(), "/debug/summary", "/debug/refusals");
     let admin = Routes::Admin(Arc::new(Admin {
-        pages: vec![("/config_dump", Box::new(move || dump.dump()))],
-        questions: vec![("/debug/explain", Box::new(ask))],
+        pages: vec![("/config_dump", Box::new(move || dump.dump())), (summary, Box::new(move || short.summary()))],
+        questions: vec![
+            ("/debug/explain", Box::new(ask)),
+            (why, Box::new(move |query| refusals::answer(&refused, query))),
+        ],
+        inquiries: Vec::new(),
         logging,
         filtered: Box::new(|_| {}),
         readiness: readiness.clone(),

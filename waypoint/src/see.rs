@@ -1,6 +1,6 @@
 //! What is told of each request: metrics, the access log, and spans; and the headers that tie them to those of others.
 
-use std::{cell::RefCell, sync::Arc, time::SystemTime};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rand::Rng;
@@ -10,6 +10,8 @@ use weir_telemetry::{
     AccessLog, GrpcRecord, HttpMeter, HttpParty, HttpProtocol, HttpRecord, HttpSecurity, Metrics, Proxy, Span, SpanLog,
     TcpCounts, TcpSubject, TraceContext, UpstreamRecord,
 };
+
+use crate::refusals::Refuser;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -44,11 +46,12 @@ pub(crate) struct Tellers {
 pub(crate) struct Seer {
     meter: RefCell<HttpMeter>,
     tellers: Tellers,
+    refuser: Rc<Refuser>,
 }
 
 impl Seer {
-    pub(crate) fn new(metrics: &Metrics, tellers: Tellers) -> Self {
-        Self { meter: RefCell::new(metrics.meter()), tellers }
+    pub(crate) fn new(metrics: &Metrics, tellers: Tellers, refuser: Rc<Refuser>) -> Self {
+        Self { meter: RefCell::new(metrics.meter()), tellers, refuser }
     }
 
     /// The mesh is another: what was known of the old one is let go.
@@ -118,6 +121,7 @@ impl Seer {
         service: Option<&Arc<Service>>,
         workload: Option<&Arc<Workload>>,
     ) {
+        self.refuser.look(record);
         let Some(protocol) = protocol(record.protocol) else {
             // One that never got anywhere opens and ends in one.
             let counts = seen.counts.clone().unwrap_or_else(|| {

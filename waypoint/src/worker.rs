@@ -35,6 +35,7 @@ use crate::{
     cli::{Arguments, Plain},
     compiled::State,
     handed,
+    refusals::{Refusals, Refuser},
     run::timestamp,
     see::Tellers,
     shadow::Shadows,
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     /// TLS of our own.
     pub(crate) originator: Arc<Originator>,
+    /// What was refused lately.
+    pub(crate) refusals: Refusals,
 }
 
 impl Shared {
@@ -110,6 +113,7 @@ impl Shared {
         metrics: Arc<Metrics>,
         keys: Keys,
         names: Names,
+        refusals: Refusals,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));
         let engine = weir_http::Settings::default();
@@ -120,7 +124,7 @@ impl Shared {
             metrics.certificates(move || held(&identities));
         }
         let (changed, own, originator) = (watch::Sender::new(0), Arc::new(own), Arc::default());
-        Self { state, changed, identities, own, metrics, engine, shadows, keys, names, originator }
+        Self { state, changed, identities, own, metrics, engine, shadows, keys, names, originator, refusals }
     }
 
     /// What is in force.
@@ -245,7 +249,7 @@ pub(crate) fn start(number: usize, arguments: &Arguments, shared: &Shared, telle
     let thread = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK).spawn(move || {
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
-            match Worker::new(shared, tellers, trusted_proxies) {
+            match Worker::new(number, shared, tellers, trusted_proxies) {
                 Ok(worker) => {
                     drop(ready.send(Ok(())));
                     Rc::new(worker).run(listeners, received).await;
@@ -263,6 +267,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Shared,
     pub(crate) around: Rc<Around>,
     pub(crate) engine: Rc<Engine<Around>>,
+    pub(crate) refuser: Rc<Refuser>,
     pub(crate) incoming: Settings,
     pub(crate) trusted_proxies: u32,
     /// Connections and tunnels being served now.
@@ -273,13 +278,15 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
-        let around = Rc::new(Around::new(&shared, tellers)?);
+    fn new(number: usize, shared: Shared, tellers: Tellers, trusted_proxies: u32) -> anyhow::Result<Self> {
+        let refuser = Rc::new(Refuser::new(&shared.refusals, number));
+        let around = Rc::new(Around::new(&shared, tellers, refuser.clone())?);
         let engine = Engine::new(shared.engine.clone(), around.clone());
         Ok(Self {
             shared,
             around,
             engine,
+            refuser,
             incoming: Settings::new(Role::Server),
             trusted_proxies,
             live: Cell::new(0),

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use weir_model::{Hostname, ResponseFlag, Service, ServiceName, SpiffeId};
 use weir_net::{Source as From, Stream};
 use weir_telemetry::Direction;
 use weir_wire::{head::Authority, proxy_v2::Header};
-use weir_world::{Handover, Inbound, Permit, Refusal, Source, Verdict};
+use weir_world::{HBONE_PORT, Handover, Inbound, Permit, Refusal, Source, Verdict};
 
 use super::{
     Worker,
@@ -95,6 +95,7 @@ pub(super) async fn tunnels(
         Ok(admitted) => admitted,
         Err(reason) => {
             tracing::warn!(pod = %pod.uid, peer = %client, reason, "HBONE connection refused");
+            worker.observer.unknown(&stranger(&worker, &pod, client), ResponseFlag::TlsFailure, &reason);
             return;
         }
     };
@@ -140,19 +141,24 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
         Ok(request) => request,
         Err(error) => {
             tracing::warn!(pod = %pod.uid, peer = %peer.who.client, identity = peer.identity().map(tracing::field::display), reason = %causes(&error), "HBONE request refused");
+            let subject = refused(&peer, SocketAddr::new(peer.connected.ip(), 0));
+            worker.observer.unknown(&subject, ResponseFlag::Protocol, &causes(&error));
             return incoming.refuse(400);
         }
     };
     let Authority::Address(target) = request.authority else {
         tracing::warn!(pod = %pod.uid, peer = %peer.who.client, identity = peer.identity().map(tracing::field::display), authority = %request.authority,
             "HBONE request refused: this node serves addresses, not host names");
+        let reason = format!("{} is asked for, and this node serves addresses, not host names", request.authority);
+        let subject = refused(&peer, SocketAddr::new(peer.connected.ip(), 0));
+        worker.observer.unknown(&subject, ResponseFlag::Protocol, &reason);
         return incoming.refuse(503);
     };
     let mut entered = peer.enter(target);
     let permit = match peer.ask(&entered, target) {
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
-            worker.observer.failed(&refused(&peer, target), refusal.response_flag(), since, &refusal.to_string());
+            worker.observer.refused(&refused(&peer, target), since, &refusal);
             return incoming.refuse(refusal.http_status());
         }
     };
@@ -165,7 +171,7 @@ async fn tunnel(peer: Rc<Peer>, mut incoming: Incoming) {
     let delivered = tokio::select! {
         delivered = deliver(pod, permit, &mut entered) => delivered,
         () = incoming.withdrawn() => {
-            return worker.observer.failed(&subject, ResponseFlag::Connect, since, "taken back by the peer");
+            return worker.observer.withdrawn(&subject, since);
         }
     };
     match delivered {
@@ -202,7 +208,7 @@ pub(super) async fn plaintext(worker: Rc<Worker>, pod: Arc<Pod>, client: Stream,
     let permit = match peer.ask(&entered, target) {
         Verdict::Admit(permit) => permit,
         Verdict::Refuse(refusal) => {
-            worker.observer.failed(&refused(&peer, target), refusal.response_flag(), since, &refusal.to_string());
+            worker.observer.refused(&refused(&peer, target), since, &refusal);
             return client.reset_on_close();
         }
     };
@@ -316,6 +322,20 @@ fn refused(peer: &Peer, target: SocketAddr) -> Subject {
         tunnel: identity.is_some().then_some(target),
         source: Party { address: who.client, workload: None, identity },
         destination: Party { address: target, workload, identity: Some(pod.identity.clone()) },
+        service: None,
+    }
+}
+
+/// Somebody who did not prove who it is.
+fn stranger(worker: &Worker, pod: &Pod, client: SocketAddr) -> Subject {
+    let own = worker.shared.world.load().workload(&pod.uid);
+    let ip = own.as_ref().and_then(|own| own.addresses.first().copied()).unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    let address = SocketAddr::new(ip, HBONE_PORT);
+    Subject {
+        direction: Direction::Inbound,
+        tunnel: None,
+        source: Party { address: client, workload: None, identity: None },
+        destination: Party { address, workload: own, identity: Some(pod.identity.clone()) },
         service: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -83,8 +83,8 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
     let counted = (worker.count(), pod.connection());
     let origin = match worker.origins.take(pod.netns.cookie(), client) {
         Ok(Some(origin)) => origin,
-        Ok(None) => return lost_origin(&app, &pod, client, "the kernel noted no original destination"),
-        Err(error) => return lost_origin(&app, &pod, client, &error.to_string()),
+        Ok(None) => return lost_origin(&worker, &app, &pod, client, "the kernel noted no original destination"),
+        Err(error) => return lost_origin(&worker, &app, &pod, client, &error.to_string()),
     };
     let caught = Caught { worker, pod, app, client, since, counted };
     let (mut plan, mut wanted) = caught.plan(origin);
@@ -115,14 +115,24 @@ pub(super) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: Stream, client
         Plan::Passthrough(plan) => caught.passthrough(plan).await,
         Plan::Refuse(refusal) => {
             let subject = caught.subject(origin, None, wanted);
-            caught.refuse(&subject, refusal.response_flag(), &refusal.to_string());
+            caught.worker.observer.refused(&subject, caught.since, &refusal);
+            caught.app.reset_on_close();
         }
     }
 }
 
 /// Somebody connected to our listener by hand, or the kernel's map was full: either way nobody knows where to.
-fn lost_origin(app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
+fn lost_origin(worker: &Worker, app: &Stream, pod: &Pod, client: SocketAddr, reason: &str) {
     tracing::warn!(pod = %pod.uid, %client, reason, "outbound connection refused");
+    let workload = worker.shared.world.load().workload(&pod.uid);
+    let subject = Subject {
+        direction: Direction::Outbound,
+        source: Party { address: client, workload, identity: Some(pod.identity.clone()) },
+        destination: Party { address: (Ipv6Addr::UNSPECIFIED, 0).into(), workload: None, identity: None },
+        service: None,
+        tunnel: None,
+    };
+    worker.observer.unknown(&subject, ResponseFlag::Connect, reason);
     app.reset_on_close();
 }
 
@@ -182,6 +192,7 @@ impl Caught {
             flow.ended(broken(&ended).as_deref());
         });
     }
+
     fn through(&self, plan: &TunnelPlan) -> Subject {
         let mut subject = self.subject(plan.next_hop, Some(plan.destination.clone()), plan.service.clone());
         subject.tunnel = Some(plan.authority);
@@ -337,5 +348,31 @@ pub(super) fn broken_socket(broken: &Broken) -> String {
     match broken {
         Broken::Client(error) => format!("client: {error}"),
         Broken::Server(error) => format!("server: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, rc::Rc};
+
+    use weir_wire::frame::Code;
+
+    use super::*;
+
+    #[test]
+    fn who_was_not_reached_or_cannot_serve_now_is_followed_by_another() {
+        for (error, want) in [
+            (Error::Connect(Rc::new(io::ErrorKind::ConnectionRefused.into())), Another::MayTakeIt),
+            (Error::Deadline { what: "answer", after: CONNECT }, Another::MayTakeIt),
+            (Error::NotTls, Another::MayTakeIt),
+            (Error::Lost(Lost::Eof), Another::MayTakeIt),
+            (Error::Reset(Code::Refused), Another::MayTakeIt),
+            (Error::Refused { status: 503 }, Another::MayTakeIt),
+            // Its word holds for all of them.
+            (Error::Refused { status: 401 }, Another::WillNot),
+            (Error::Refused { status: 404 }, Another::WillNot),
+        ] {
+            assert_eq!(Another::after(&error), want, "{error}");
+        }
     }
 }

@@ -2,7 +2,10 @@
 //! believed: what stands there is what the client would like to reach.
 
 /// Most bytes of a ClientHello that are looked at; one that is longer asks for nothing.
-pub const LONGEST: usize = 16 << 10;
+const LONGEST: usize = 16 << 10;
+
+/// Most bytes that are looked at for one, with the heads of records that it may be cut into.
+const BYTES: usize = LONGEST + 4 + 256 * 5;
 
 /// A record of the handshake protocol, and in it a ClientHello. RFC 8446 §5.1, §4.
 const HANDSHAKE: u8 = 22;
@@ -26,10 +29,10 @@ pub enum Asked {
 
 /// What the client asks for that begins with these bytes; none while that cannot be told yet. What was told once stays true whatever follows.
 pub fn asked(bytes: &[u8]) -> Option<Asked> {
-    match hello(bytes) {
+    match hello(bytes.get(..BYTES).unwrap_or(bytes)) {
         Hello::Whole(body) => Some(host(&body).map_or(Asked::Nothing, Asked::Host)),
-        Hello::Begun => None,
-        Hello::Other => Some(Asked::Nothing),
+        Hello::Begun if bytes.len() < BYTES => None,
+        Hello::Begun | Hello::Other => Some(Asked::Nothing),
     }
 }
 
@@ -202,6 +205,12 @@ mod tests {
                 assert_eq!(asked(&bytes[..bytes.len() - 1]), None, "{size}");
             }
         }
+        let long = message(&[extension(21, &[0; 12_000]), names(&[(0, "a.example")])]);
+        assert_eq!(asked(&records(&long, 60)), name("a.example"));
+        let crumbs = records(&long, 1);
+        assert_eq!(asked(&crumbs[..BYTES - 1]), None);
+        assert_eq!(asked(&crumbs[..BYTES]), Some(Asked::Nothing), "nobody cuts it so");
+        assert_eq!(asked(&crumbs), Some(Asked::Nothing));
     }
 
     #[test]

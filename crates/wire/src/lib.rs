@@ -4,6 +4,7 @@
 //! waits, or logs; every reader has a size bound and an error that says what was wrong.
 
 pub mod baggage;
+pub mod client_hello;
 pub mod frame;
 pub mod head;
 pub mod hpack;

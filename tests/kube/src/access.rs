@@ -83,6 +83,18 @@ fn grants(rule: &Value, wish: &Wish) -> bool {
     lists("verbs", &wish.verb) && lists("apiGroups", &wish.group) && lists("resources", &wish.resource) && named
 }
 
+/// SelfSubjectAccessReview.
+pub(crate) fn review_of(store: &Store, user: &User, mut body: Value) -> Value {
+    body["spec"]["user"] = json!(user.name);
+    body["spec"]["groups"] = json!(user.groups);
+    let mut body = review(store, body);
+    if let Some(spec) = body["spec"].as_object_mut() {
+        spec.remove("user");
+        spec.remove("groups");
+    }
+    body
+}
+
 /// SubjectAccessReview.
 pub(crate) fn review(store: &Store, mut body: Value) -> Value {
     let asked = &body["spec"]["resourceAttributes"];

@@ -6,9 +6,9 @@
 //! The server is HTTPS, in memory, and honest about what it is: what it does, it does as a real one does; what it cannot, it refuses
 //! with a status that says so. It is no schema: it checks of an object what the suite relies on.
 //!
-//! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions; lists in pages of one
+//! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions, for real or tried; lists in pages of one
 //! snapshot; watches with bookmarks, and 410 both ways; the selectors of a name and of labels' values; status as a resource of its own; custom resource
-//! definitions; tokens of service accounts, their review, and RBAC. It has no other selectors, no finalizers, no protobuf, no
+//! definitions; tokens of service accounts, their review, and RBAC; ports of pods forwarded over WebSocket. It has no other selectors, no finalizers, no protobuf, no
 //! controllers: a namespace's objects go with
 //! it at once. It speaks HTTP/1.1, as kube-rs does. Tokens are opaque.
 
@@ -17,6 +17,7 @@ mod agent;
 mod apply;
 mod control;
 mod fault;
+mod forward;
 mod ground;
 mod heard;
 mod reply;

@@ -48,6 +48,14 @@ const BUILT_IN: &[(&str, &str, &str, &str, bool, bool)] = &[
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", true, false),
     ("coordination.k8s.io", "v1", "leases", "Lease", true, false),
     ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", false, true),
+    (
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+        "ValidatingWebhookConfiguration",
+        false,
+        false,
+    ),
     ("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", false, false),
     ("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", false, false),
     ("rbac.authorization.k8s.io", "v1", "roles", "Role", true, false),
@@ -135,6 +143,8 @@ pub(crate) struct Query {
     pub(crate) name: Option<String>,
     /// Labels that objects of a list or a watch are to have, each with its value: no other selector of labels is known here.
     pub(crate) labels: Vec<(String, String)>,
+    /// Whether nothing is to be done: the answer is what it would be.
+    pub(crate) dry: bool,
     /// Something that would change the answer and is not known here.
     pub(crate) unknown: Option<String>,
 }
@@ -145,7 +155,7 @@ impl Query {
         let pairs: HashMap<&str, String> = pairs.map(|(key, value)| (key, decoded(value))).collect();
         let text = |key: &str| pairs.get(key).filter(|value| !value.is_empty()).cloned();
         let flag = |key: &str| pairs.get(key).is_some_and(|value| value == "true" || value == "1");
-        let unknown = ["dryRun", "sendInitialEvents"];
+        let unknown = ["sendInitialEvents"];
         let labelled = text("labelSelector").unwrap_or_default();
         let labels: Option<Vec<(String, String)>> = labelled
             .split(',')
@@ -160,6 +170,7 @@ impl Query {
         let other_selector = (selector.is_some() && name.is_none()).then(|| "fieldSelector".to_owned());
         Self {
             watch: flag("watch"),
+            dry: text("dryRun").is_some(),
             bookmarks: flag("allowWatchBookmarks"),
             force: flag("force"),
             limit: text("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0),

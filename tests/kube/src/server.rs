@@ -1,6 +1,7 @@
 //! The server: TLS, who asks, and to which part the request goes.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
     path::{Path as FilePath, PathBuf},
@@ -32,6 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     access::{self, Wish},
     fault::Faults,
+    forward,
     reply::{Body, Refusal, json, page_not_found},
     request::{Path, Query, Resource},
     store::Store,
@@ -53,6 +55,8 @@ pub(crate) struct State {
     lists: AtomicU64,
     /// The version the last watch began from.
     pub(crate) watched: AtomicU64,
+    /// Where the ports of pods really are, by namespace and name of the pod.
+    pub(crate) forwards: Mutex<HashMap<(String, String), SocketAddr>>,
 }
 
 impl State {
@@ -90,6 +94,7 @@ impl ApiServer {
             admin,
             lists: AtomicU64::new(0),
             watched: AtomicU64::new(0),
+            forwards: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, acceptor, state.clone()));
         Ok(Self { state, address, folder, accepting })
@@ -125,6 +130,12 @@ impl ApiServer {
         let file = Kubeconfig::read_from(self.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         Ok(Client::try_from(config)?)
+    }
+
+    /// Whoever is forwarded to a port of the pod gets there, whichever port it is.
+    pub fn forward(&self, namespace: &str, pod: &str, to: SocketAddr) {
+        let mut forwards = self.state.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        forwards.insert((namespace.to_owned(), pod.to_owned()), to);
     }
 
     /// What can be done to it.
@@ -222,7 +233,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>)
         let state = state.clone();
         async move { Ok::<_, Infallible>(answer(state, request).await) }
     });
-    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
         // A client that leaves in the middle of a watch is no news.
         _ended = serving => {}
@@ -238,7 +249,12 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     if !delay.is_zero() {
         sleep(delay).await;
     }
-    let (head, body) = request.into_parts();
+    let (head, body) = match forward::asked(request.uri().path()) {
+        Some((namespace, pod)) => {
+            return forward::answer(&state, &namespace, &pod, request).unwrap_or_else(|refusal| refused(&refusal));
+        }
+        None => request.into_parts(),
+    };
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return refused(&Refusal::new(413, "RequestEntityTooLarge", "limit is 3145728")),
@@ -251,8 +267,8 @@ fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 /// The user of a request.
-fn user(state: &State, head: &http::request::Parts) -> Result<User, Refusal> {
-    let given = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+pub(crate) fn user(state: &State, headers: &http::HeaderMap) -> Result<User, Refusal> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     if token == state.admin {
         return Ok(User::admin());
@@ -264,7 +280,7 @@ fn user(state: &State, head: &http::request::Parts) -> Result<User, Refusal> {
 }
 
 fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result<Response<Body>, Refusal> {
-    let user = user(state, head)?;
+    let user = user(state, &head.headers)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     if let Some(unknown) = &query.unknown {
         return Err(Refusal::bad(format!("this server does not know {unknown}")));
@@ -284,13 +300,16 @@ fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result
         // A role that names objects lets those be listed and watched that are asked for by that name.
         name: path.name.clone().or_else(|| query.name.clone()),
     };
-    access::check(&state.store(), &user, &wish)?;
+    // What they themselves may do, all may ask.
+    if wish.resource != "selfsubjectaccessreviews" {
+        access::check(&state.store(), &user, &wish)?;
+    }
     let body = match body {
         [] => Value::Null,
         body => serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the body is no JSON: {error}")))?,
     };
     if head.method == Method::POST
-        && let Some(answer) = virtual_resource(&mut state.store(), &path, &body)
+        && let Some(answer) = virtual_resource(&mut state.store(), &user, &path, &body)
     {
         return answer.map(|answer| json(201, &answer));
     }
@@ -310,7 +329,12 @@ fn route(state: &Arc<State>, head: &http::request::Parts, body: &[u8]) -> Result
         access::check(&state.store(), &user, &Wish { verb: "create".to_owned(), name: None, ..wish })?;
     }
     let change = Change { method: &head.method, path: &path, query: &query, patch, body };
-    let (code, object) = verbs::change(&mut state.store(), &resource, change)?;
+    let (code, object) = if query.dry {
+        let mut trial = state.store().trial();
+        verbs::change(&mut trial, &resource, change)?
+    } else {
+        verbs::change(&mut state.store(), &resource, change)?
+    };
     let wants_metadata = head.headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(PARTIAL));
     Ok(json(code, &if wants_metadata { partial(&object) } else { object }))
 }
@@ -338,10 +362,13 @@ fn read(state: &Arc<State>, resource: &Resource, path: &Path, query: &Query) -> 
 }
 
 /// What is asked by making something that is not kept.
-fn virtual_resource(store: &mut Store, path: &Path, body: &Value) -> Option<Result<Value, Refusal>> {
+fn virtual_resource(store: &mut Store, user: &User, path: &Path, body: &Value) -> Option<Result<Value, Refusal>> {
     match (path.group.as_str(), path.plural.as_str(), path.part.as_deref()) {
         ("authentication.k8s.io", "tokenreviews", None) => Some(Ok(token::review(store, body.clone()))),
         ("authorization.k8s.io", "subjectaccessreviews", None) => Some(Ok(access::review(store, body.clone()))),
+        ("authorization.k8s.io", "selfsubjectaccessreviews", None) => {
+            Some(Ok(access::review_of(store, user, body.clone())))
+        }
         ("", "serviceaccounts", Some("token")) => {
             let (namespace, name) =
                 (path.namespace.as_deref().unwrap_or_default(), path.name.as_deref().unwrap_or_default());

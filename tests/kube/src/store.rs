@@ -71,6 +71,20 @@ impl Store {
         store
     }
 
+    /// A copy to try a change on, of which nobody hears.
+    pub(crate) fn trial(&self) -> Self {
+        Self {
+            resources: self.resources.clone(),
+            objects: self.objects.clone(),
+            history: Vec::new(),
+            version: self.version,
+            oldest: self.oldest,
+            snapshots: HashMap::new(),
+            tokens: Tokens::default(),
+            changed: watch::channel(self.version).0,
+        }
+    }
+
     /// The resource of a path.
     pub(crate) fn resource(&self, group: &str, version: &str, plural: &str) -> Option<Resource> {
         let same = |one: &&Resource| one.group == group && one.version == version && one.plural == plural;

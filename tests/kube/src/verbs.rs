@@ -187,7 +187,12 @@ fn patch(store: &mut Store, resource: &Resource, key: &Key, change: Change<'_>) 
         // Apply makes what is not there, but no status of nothing.
         None if kind == PatchKind::Apply && part.is_none() => {
             let object = rules::complete(store, resource, change.path.namespace.as_deref(), change.body.clone())?;
-            let (_, managers) = apply::apply(&json!({}), &Managers::default(), &object, as_whom, true)?;
+            // What the server filled in is nobody's.
+            let mut applied = change.body;
+            if let Some(fields) = applied.as_object_mut() {
+                fields.retain(|field, _| !(resource.status && field == "status"));
+            }
+            let (_, managers) = apply::apply(&json!({}), &Managers::default(), &applied, as_whom, true)?;
             let defined =
                 if resource.kind == "CustomResourceDefinition" { Some(rules::defined(&object)?) } else { None };
             let made = store.insert(resource, object, managers);

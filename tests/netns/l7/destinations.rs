@@ -266,8 +266,10 @@ fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is
     server.wait_log("listening", PATIENCE).unwrap();
     let serve = |name: &'static str, node: usize| {
         let mut command = weir_tests::bed_command(&["serve-http", "--name", name]).unwrap();
-        command.args(["--listen", "[::]:9000"]);
         let at = &scene.bed.topology.nodes()[node];
+        for ip in at.addresses() {
+            command.arg("--listen").arg(SocketAddr::new(ip, 9_000).to_string());
+        }
         let process = Process::start(at.netns(), name, command, &scene.bed.topology.work_dir().join("logs")).unwrap();
         listening(process, &scene, node, 9_000)
     };

@@ -7,3 +7,4 @@ mod logs;
 mod metrics;
 mod readiness;
 mod scene;
+mod weirctl;

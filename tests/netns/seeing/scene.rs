@@ -79,7 +79,7 @@ pub(crate) fn own(port: u16) -> SocketAddr {
     SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)
 }
 
-fn dial(netns: &NetNs, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub(crate) fn dial(netns: &NetNs, to: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = netns.run(|| TcpStream::connect(to)).unwrap()?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.set_write_timeout(Some(Duration::from_secs(30)))?;

@@ -221,3 +221,29 @@ fn every_alert_has_its_runbook_and_no_runbook_is_left_over() {
     }
     assert_eq!(sections.len(), alerts.len(), "docs/alerts.md has a section of no alert");
 }
+
+#[test]
+fn what_is_scraped_are_labels_and_ports_of_what_is_installed() {
+    let scrape = read("deploy/prometheus/scrape.yaml");
+    let monitors = read("deploy/prometheus/monitors.yaml");
+    let installed = read("deploy/rendered/default.yaml");
+    let deployed = read("control/src/deployer/plan.rs");
+    let mut found = 0;
+    for line in scrape.lines() {
+        let Some((_, rest)) = line.split_once("regex: ") else { continue };
+        let (name, port) = rest.split(',').next().and_then(|regex| regex.split_once(';')).expect("a label and a port");
+        let (label, written) = match name {
+            "istio.io-mesh-controller" => ("gateway.istio.io/managed", deployed.contains(&format!("\"{name}\""))),
+            _ => ("app.kubernetes.io/name", installed.contains(&format!("app.kubernetes.io/name: {name}\n"))),
+        };
+        assert!(written, "nothing is installed with {label}={name}");
+        let of = if label == "gateway.istio.io/managed" { &deployed } else { &installed };
+        assert!(of.contains(port), "no port of {name} is called {port}");
+        assert!(
+            monitors.contains(&format!("{label}: {name}\n")) && monitors.contains(&format!("port: {port}\n")),
+            "{name}"
+        );
+        found += 1;
+    }
+    assert_eq!(found, 3);
+}

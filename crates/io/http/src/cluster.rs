@@ -1,7 +1,7 @@
 //! The endpoints of one service, port and subset, with the connections to each.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     num::NonZeroU32,
     rc::Rc,
     sync::Arc,
@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use tokio::sync::{Mutex, Notify};
 use weir_balance::{Algorithm, Balancer, Breaker, Endpoint as Balanced, Limits, PerWorker, Shared, Uses};
 use weir_model::{AppProtocol, Hostname, Port};
+use weir_route::Held;
 use weir_serving::{ClusterPolicy, Resolution, UnknownSubset, Upgrade};
 
 use crate::{
@@ -67,6 +68,8 @@ pub(crate) struct Cluster<A: Around> {
     pub(crate) balancer: RefCell<Balancer>,
     /// By their address as text, as the balancer knows them.
     members: HashMap<Arc<str>, Rc<Upstream<A>>, foldhash::fast::RandomState>,
+    /// Their names by what stands for them in sessions; made when the first session comes.
+    sessions: OnceCell<HashMap<u64, Arc<str>, foldhash::fast::RandomState>>,
     version: u64,
     used: Cell<Duration>,
     /// Retries under way on this worker.
@@ -227,6 +230,7 @@ impl<A: Around> Cluster<A> {
             breaker,
             balancer: RefCell::new(balancer),
             members,
+            sessions: OnceCell::new(),
             version,
             used: Cell::new(engine.clock.now()),
             retrying: before.map_or_else(PerWorker::default, |before| before.retrying.clone()),
@@ -257,6 +261,12 @@ impl<A: Around> Cluster<A> {
 
     pub(crate) fn member(&self, name: &str) -> Option<&Rc<Upstream<A>>> {
         self.members.get(name)
+    }
+
+    /// The endpoint that a session holds on to.
+    pub(crate) fn held(&self, endpoint: u64) -> Option<&Arc<str>> {
+        let by_hash = || self.members.keys().map(|name| (Held::hash(name), Arc::clone(name))).collect();
+        self.sessions.get_or_init(by_hash).get(&endpoint)
     }
 
     /// Closes connections that have rested for too long, and such as the other side has closed.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use tokio::time::sleep;
 use weir_balance::{Affinity, Algorithm, Ask, Asked, Choice, Chosen, Nowhere, PerWorker, Shared, Slot};
-use weir_route::{Body as Again, Load, Outcome, Retry, SameEndpoint, WhyNot};
+use weir_route::{Body as Again, Load, Localities, Outcome, Retry, SameEndpoint, WhyNot};
 use weir_serving::UpstreamTls;
 
 use crate::{
@@ -65,6 +65,8 @@ struct Way<'w, 't, A: Around> {
     cluster: Rc<Cluster<A>>,
     head: Box<Head>,
     avoid: Vec<Arc<str>>,
+    /// The levels of the attempts that were made.
+    levels: Vec<usize>,
     retries: u32,
     retrying: Option<Retrying>,
     /// It was sent once more because a connection had been closed before it came: that happens once.
@@ -97,15 +99,34 @@ pub(crate) async fn forward<A: Around>(
     if let Some(time) = timeouts.attempt() {
         head.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis(time)));
     }
-    let mut watch = Watch::new(head.source.clone(), timeouts.request(), timeouts.attempt());
+    let mut limit = timeouts.request();
+    if log.is_grpc {
+        limit = grpc::limit(&head.headers, limit);
+        // The server is told what it has left in the end.
+        if let Some(time) = timeouts.attempt().into_iter().chain(limit).min() {
+            head.headers.insert(grpc::TIMEOUT, grpc::timeout_of(time));
+        }
+    }
+    let mut watch = Watch::new(head.source.clone(), limit, timeouts.attempt());
     let (key, cookie) = affinity(talk, &cluster, &head);
-    let mut way = Way { talk, journey, cluster, head, avoid: Vec::new(), retries: 0, retrying: None, was_stale: false };
+    let mut way = Way {
+        talk,
+        journey,
+        cluster,
+        head,
+        avoid: Vec::new(),
+        levels: Vec::new(),
+        retries: 0,
+        retrying: None,
+        was_stale: false,
+    };
     loop {
         let (upstream, chosen) = match way.pick(key) {
             Ok(picked) => picked,
             Err(why) => return nowhere(&why, log),
         };
         let name = chosen.as_ref().map(|chosen| Arc::clone(&chosen.name));
+        way.levels.extend(chosen.as_ref().map(|chosen| chosen.level));
         log.is_tried(&upstream, chosen);
         watch.again();
         let attempt = Attempt {
@@ -146,7 +167,8 @@ impl<A: Around> Way<'_, '_, A> {
     fn pick(&self, key: Option<weir_balance::HashKey>) -> Result<(Rc<Upstream<A>>, Option<Chosen>), NoEndpoint> {
         let engine = &self.talk.engine;
         let current = engine.current(&self.cluster);
-        let ask = Ask { key, avoid: &self.avoid };
+        let hold = self.journey.held.and_then(|held| current.held(held.endpoint).cloned());
+        let ask = Ask { key, avoid: &self.avoid, hold: hold.as_deref(), beyond: self.beyond() };
         // Of a service that was renewed meanwhile the newest endpoints count.
         let choice = current.balancer.borrow_mut().pick(&ask, engine.now(), &mut *engine.rng());
         match choice {
@@ -159,6 +181,15 @@ impl<A: Around> Way<'_, '_, A> {
                 None => Err(NoEndpoint::NoOriginal),
             },
             Choice::Nowhere(why) => Err(NoEndpoint::Nowhere(why)),
+        }
+    }
+
+    /// The levels that a retry leaves behind, if it may go further away: those of every second attempt and of the one before it. Istio
+    /// `retryRemoteLocalities`, which is Envoy's `previous_priorities` with an `update_frequency` of 2.
+    fn beyond(&self) -> &[usize] {
+        match self.journey.retries().localities {
+            Localities::AsBefore => &[],
+            Localities::Remote => &self.levels[..self.levels.len() / 2 * 2],
         }
     }
 
@@ -251,6 +282,7 @@ impl<A: Around> Way<'_, '_, A> {
         log.status = status.as_u16();
         log.details = "via_upstream".into();
         log.judge_answer(status.as_u16());
+        let key = upstream.endpoint.key();
         let (mut parts, body) = match got {
             Got::Link(answer, link) => {
                 let (parts, ()) = answer.into_parts();
@@ -266,6 +298,9 @@ impl<A: Around> Way<'_, '_, A> {
         };
         headers::clean_response(&mut parts.headers, status);
         self.dress(&mut parts.headers, took, cookie);
+        if let Some((name, value)) = self.journey.session(&key) {
+            parts.headers.append(name, value);
+        }
         parts.version = Version::HTTP_11;
         Response::from_parts(parts, body)
     }

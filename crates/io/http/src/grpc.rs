@@ -1,6 +1,8 @@
 //! gRPC as far as a proxy sees it: calls by their content type, messages by their frames, statuses by their headers.
 
-use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 
 /// The trailer that says how a call ended.
 pub(crate) const STATUS: &str = "grpc-status";
@@ -17,6 +19,46 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// `grpc-status`, if it is there.
 pub(crate) fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get(STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// How long a client waits for its call.
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Milliseconds in each unit that is longer. gRPC `PROTOCOL-HTTP2`, `TimeoutUnit`.
+const UNITS: [(u8, u64); 4] = [(b'm', 1), (b'S', 1_000), (b'M', 60_000), (b'H', 3_600_000)];
+/// The most that a timeout counts of its unit: eight digits.
+const MOST: u64 = 99_999_999;
+
+/// How long a client says it waits; nothing for no time at all, or for what is no timeout. gRPC `PROTOCOL-HTTP2`, `Timeout`.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let (unit, digits) = headers.get(TIMEOUT)?.as_bytes().split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let time = match unit {
+        b'n' => Duration::from_nanos(count),
+        b'u' => Duration::from_micros(count),
+        unit => {
+            let (_, each) = UNITS.iter().find(|(known, _)| known == unit)?;
+            Duration::from_millis(count.saturating_mul(*each))
+        }
+    };
+    (!time.is_zero()).then_some(time)
+}
+
+/// How long a call may take: as long as its client waits for it, and no longer than its rule says. Envoy `max_grpc_timeout`, which Istio sets to the
+/// timeout of the rule.
+pub(crate) fn limit(headers: &HeaderMap, most: Option<Duration>) -> Option<Duration> {
+    let asked = timeout(headers);
+    asked.into_iter().chain(most).min()
+}
+
+/// `grpc-timeout` of a time, in whole milliseconds at least; of one that is very long, in the least unit that has room for it.
+pub(crate) fn timeout_of(time: Duration) -> HeaderValue {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let fits = UNITS.iter().map(|(unit, each)| (unit, millis.div_ceil(*each))).find(|(_, count)| *count <= MOST);
+    let (unit, count) = fits.unwrap_or((&b'H', MOST));
+    HeaderValue::try_from(format!("{count}{}", char::from(*unit))).unwrap_or(HeaderValue::from_static("1H"))
 }
 
 /// The status of gRPC that stands for one of HTTP. gRPC `http-grpc-status-mapping`.
@@ -138,6 +180,46 @@ mod tests {
             let mut messages = Messages::default();
             bytes.chunks(cut).for_each(|piece| messages.read(piece));
             assert_eq!(messages.count(), 3, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_call_may_take_as_long_as_its_client_waits_and_its_rule_lets_it() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        for (said, most, want) in [
+            (None, None, None),
+            (None, Some(minute), Some(minute)),
+            (Some("1S"), None, Some(second)),
+            (Some("1S"), Some(minute), Some(second)),
+            (Some("1000m"), Some(minute), Some(second)),
+            (Some("1000000u"), Some(minute), Some(second)),
+            (Some("99999999n"), None, Some(Duration::from_nanos(99_999_999))),
+            (Some("2M"), Some(minute), Some(minute)),
+            (Some("1H"), None, Some(minute * 60)),
+            (Some("00000001S"), None, Some(second)),
+            // As with Envoy, no time is no limit.
+            (Some("0S"), Some(minute), Some(minute)),
+            (Some("0S"), None, None),
+            (Some("123456789S"), Some(minute), Some(minute)),
+            (Some("1"), None, None),
+            (Some("S"), None, None),
+            (Some("-1S"), None, None),
+            (Some("1s"), None, None),
+            (Some(""), None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(said.map(|said| (TIMEOUT, HeaderValue::from_static(said))));
+            assert_eq!(limit(&headers, most), want, "{said:?} {most:?}");
+        }
+        for (time, want) in [
+            (second, "1000m"),
+            (Duration::from_nanos(1), "1m"),
+            (Duration::from_millis(MOST), "99999999m"),
+            (Duration::from_millis(MOST + 1), "100000S"),
+            (Duration::from_secs(MOST + 1), "1666667M"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            assert_eq!(timeout_of(time), want, "{time:?}");
         }
     }
 

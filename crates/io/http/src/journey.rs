@@ -1,13 +1,17 @@
 //! What is to become of a request, with all that had to be read off it before it is taken apart.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, uri::PathAndQuery};
 use rand::Rng;
 use weir_model::{Namespace, Port};
 use weir_request::Request;
 use weir_route::{
-    Action, Asker, Chosen, CorsAnswer, Destination, Forward, Ground, Injected, MESH, RetryPolicy, RouteTable, Timeouts,
+    Action, Asker, Chosen, CorsAnswer, Destination, Forward, Ground, Held, Injected, MESH, RetryPolicy, RouteTable,
+    Session, Timeouts,
 };
 
 use crate::{around::Arrival, headers::Changed, record::Flag, reply::Reply};
@@ -22,6 +26,8 @@ pub(crate) struct Journey<'t> {
     pub(crate) target: Option<PathAndQuery>,
     /// Where a client is sent instead.
     pub(crate) location: Option<HeaderValue>,
+    /// What its client holds on to.
+    pub(crate) held: Option<Held>,
 }
 
 /// The retries of requests that no rule is about.
@@ -42,6 +48,7 @@ impl<'t> Journey<'t> {
             cors: CorsAnswer::Silent,
             target: None,
             location: None,
+            held: None,
         };
         if let Some(table) = table.filter(|table| !table.objects().is_empty()) {
             let labels: Option<Vec<(&str, &str)>> =
@@ -72,6 +79,7 @@ impl<'t> Journey<'t> {
         self.cors = chosen.cors().map_or(CorsAnswer::Silent, |cors| cors.answer(request));
         match self.action {
             Action::Forward(forward) => {
+                let forward = self.hold(forward, request);
                 let target = forward.target(request).map_err(|error| Reply::bad_request(error.to_string()))?;
                 self.target = target.as_deref().map(path).transpose()?;
             }
@@ -84,6 +92,29 @@ impl<'t> Journey<'t> {
             Action::Service | Action::Respond(_) | Action::Invalid { .. } | Action::NotFound => {}
         }
         Ok(())
+    }
+
+    /// To the backend that the client holds on to, if it does.
+    fn hold(&mut self, forward: Forward<'t>, request: &Request<'_>) -> Forward<'t> {
+        let session = forward.forwarding().session.as_ref();
+        let Some(held) = session.and_then(|session| session.held(request, seconds())) else { return forward };
+        let Some(holding) = forward.holding(|to| Held::hash(&to.to_string()) == held.backend) else { return forward };
+        self.held = Some(held);
+        self.action = Action::Forward(holding);
+        holding
+    }
+
+    /// The header by which the client is to hold on to an endpoint, unless it does already.
+    pub(crate) fn session(&self, endpoint: &str) -> Option<(HeaderName, HeaderValue)> {
+        let forward = self.forward()?;
+        let session: &Session = forward.forwarding().session.as_ref()?;
+        let endpoint = Held::hash(endpoint);
+        if self.held.is_some_and(|held| held.endpoint == endpoint) {
+            return None;
+        }
+        let held = Held { backend: Held::hash(&forward.destination().to_string()), endpoint, since: seconds() };
+        let (name, value) = session.told(&held);
+        Some((name.parse().ok()?, value.parse().ok()?))
     }
 
     pub(crate) fn forward(&self) -> Option<&Forward<'t>> {
@@ -139,6 +170,11 @@ impl<'t> Journey<'t> {
     pub(crate) fn delay(&self) -> Option<Duration> {
         self.injected.delay
     }
+}
+
+/// Since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn path(text: &str) -> Result<PathAndQuery, Reply> {

@@ -19,8 +19,8 @@ use tokio::{
     time::timeout,
 };
 use weir_balance::{Ask, Choice, Chosen, Outcome};
-use weir_model::Namespace;
-use weir_route::{Asker, MESH, TcpAction};
+use weir_model::{Namespace, canonical_ip};
+use weir_route::{Asker, MESH, TcpAction, TcpFacts};
 use weir_serving::UpstreamTls;
 
 use crate::{
@@ -190,8 +190,12 @@ fn cluster<A: Around>(talk: &Rc<Talk<A>>) -> Result<Rc<Cluster<A>>, Closed> {
         talk.arrival.labels.as_ref().map(|labels| labels.iter().map(|(key, value)| (&**key, &**value)).collect());
     let namespace: Option<&Namespace> = talk.arrival.identity.as_ref().map(|identity| identity.namespace());
     let asker = Asker { namespace, labels: labels.as_deref(), gateway: MESH, port: *port };
-    let address = weir_model::canonical_ip(talk.arrival.destination.ip());
-    let decision = host.as_ref().map(|host| host.tcp.decide(address, &asker, &mut *talk.engine.rng()));
+    let facts = TcpFacts {
+        destination: canonical_ip(talk.arrival.destination.ip()),
+        client: canonical_ip(talk.arrival.client.ip()),
+        name: talk.name.as_deref(),
+    };
+    let decision = host.as_ref().map(|host| host.tcp.decide(&facts, &asker, &mut *talk.engine.rng()));
     let key = match decision.map(|decision| decision.action) {
         None | Some(TcpAction::Service) => asked,
         Some(TcpAction::Forward(destination, _)) => KeyOf {

@@ -45,6 +45,8 @@ pub(crate) struct Talk<A: Around> {
     pub(crate) engine: Rc<Engine<A>>,
     pub(crate) arrival: Arrival,
     pub(crate) meter: Rc<Meter>,
+    /// The host that it asks for by TLS, where somebody wants to know.
+    pub(crate) name: Option<Box<str>>,
     /// What is served to it, as of some version.
     seat: RefCell<Option<Seat>>,
     /// Where it wanted to go, if that was no service.
@@ -116,7 +118,13 @@ where
         Target::Service { protocol, .. } => *protocol,
         Target::Pod { .. } => AppProtocol::Unknown,
     };
+    let mut name = None;
     let (speech, first) = match protocol {
+        AppProtocol::Tls if asks_for_names(&engine, &arrival) => {
+            let (asked, first) = sniff::name(&mut io, &meter, engine.settings.idle).await;
+            name = asked;
+            (Speech::Other, first)
+        }
         AppProtocol::Tcp | AppProtocol::Tls => (Speech::Other, Bytes::new()),
         AppProtocol::Unknown => sniff::sniff(&mut io, engine.settings.sniff).await,
         AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc => {
@@ -127,6 +135,7 @@ where
         engine,
         arrival,
         meter: Rc::clone(&meter),
+        name,
         seat: RefCell::default(),
         lone: RefCell::default(),
         switch: RefCell::default(),
@@ -140,6 +149,12 @@ where
         Speech::Other => relay::connection(talk, Wire::new(io, first, meter)).await,
         Speech::Nothing => {}
     }
+}
+
+/// Whether it has to be known which host a client of TLS asks for. Else nobody waits for its first bytes.
+fn asks_for_names<A: Around>(engine: &Engine<A>, arrival: &Arrival) -> bool {
+    let Target::Service { host, port, .. } = &arrival.target else { return false };
+    engine.around.snapshot().serving.host(host).is_some_and(|host| host.tcp.asks_for_names(*port))
 }
 
 /// What was agreed to speak instead of HTTP holds its connection, which would hold it: whatever ends the connection takes it out.

@@ -1,12 +1,20 @@
 //! What a client speaks, by its first bytes.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::timeout,
 };
+
+use weir_wire::client_hello::{Asked, asked};
 
 use crate::meter::Meter;
 
@@ -89,26 +97,58 @@ pub(crate) async fn sniff<Io: AsyncRead + Unpin>(io: &mut Io, patience: Duration
     (speech, read.into())
 }
 
+/// Waits for a client of TLS to say which host it asks for. One that says nothing for that long, or goes away, asks for none.
+pub(crate) async fn name<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    meter: &Rc<Meter>,
+    patience: Duration,
+) -> (Option<Box<str>>, Bytes) {
+    let mut read = Vec::new();
+    let reading = poll_fn(|cx| {
+        if meter.poll_ending(cx).is_some() {
+            return Poll::Ready(None);
+        }
+        poll_first(io, cx, &mut read, asked)
+    });
+    let host = match timeout(patience, reading).await {
+        Ok(Some(Asked::Host(host))) => Some(host),
+        Ok(Some(Asked::Nothing) | None) | Err(_) => None,
+    };
+    (host, read.into())
+}
+
 fn poll_speech<Io: AsyncRead + Unpin>(
     io: &mut Io,
-    cx: &mut std::task::Context<'_>,
+    cx: &mut Context<'_>,
     read: &mut Vec<u8>,
     judge: impl Fn(&[u8]) -> Option<Speech>,
 ) -> Poll<Speech> {
+    // What it has said when it says no more is all.
+    let ended = |read: &[u8]| if read.is_empty() { Speech::Nothing } else { Speech::Other };
+    poll_first(io, cx, read, judge).map(|told| told.unwrap_or_else(|| ended(read)))
+}
+
+/// Reads until something can be told; nothing if the client goes away, or says no more.
+fn poll_first<Io: AsyncRead + Unpin, T>(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    read: &mut Vec<u8>,
+    judge: impl Fn(&[u8]) -> Option<T>,
+) -> Poll<Option<T>> {
     loop {
         let mut space = [0; 2_048];
         let mut buf = ReadBuf::new(&mut space);
         match Pin::new(&mut *io).poll_read(cx, &mut buf) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(Speech::Nothing),
-            // What it has said so far is all.
-            Poll::Ready(Ok(())) if buf.filled().is_empty() => {
-                return Poll::Ready(if read.is_empty() { Speech::Nothing } else { Speech::Other });
+            Poll::Ready(Err(_)) => {
+                read.clear();
+                return Poll::Ready(None);
             }
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(None),
             Poll::Ready(Ok(())) => read.extend_from_slice(buf.filled()),
         }
-        if let Some(speech) = judge(read) {
-            return Poll::Ready(speech);
+        if let Some(told) = judge(read) {
+            return Poll::Ready(Some(told));
         }
     }
 }

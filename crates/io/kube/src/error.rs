@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use kube::client::UpgradeConnectionError;
+
 /// Why something did not come from, or did not get to, an API server. `what` names the request: a verb and an object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,6 +84,11 @@ impl Error {
         let what = what.into();
         if let kube::Error::Api(status) = source {
             return Self::Status { what, code: status.code, message: status.message };
+        }
+        // Of an answer instead of a WebSocket the library keeps no more than its status.
+        if let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) = source {
+            let message = status.canonical_reason().unwrap_or_default().to_owned();
+            return Self::Status { what, code: status.as_u16(), message };
         }
         Self::Unreachable { what, source: Box::new(source) }
     }

@@ -1,7 +1,7 @@
 //! Kubernetes as the source of the mesh's state, and what is written back to it.
 //!
 //! In: an API server. Out: objects as they change ([`Source`]), who holds a token ([`TokenReviewer`]), who leads ([`Election`]), and
-//! small writes with deadlines, and what becomes of them ([`ConfigMaps`]). It never decides anything about the mesh.
+//! small writes with deadlines, and what becomes of them ([`ConfigMaps`]); for people who look at it, objects as they are ([`Look`]). It never decides anything about the mesh.
 
 mod conditions;
 mod connect;
@@ -11,6 +11,7 @@ mod fetch;
 mod follow;
 mod gateway;
 mod labelled;
+mod look;
 mod maps;
 mod object;
 mod review;
@@ -28,6 +29,7 @@ pub use gateway::{
 };
 pub use kube::Client;
 pub use labelled::{Labelled, Touched};
+pub use look::{Deed, Force, Listed, Look};
 pub use maps::{ConfigMaps, MapChange};
 pub use object::{
     AnyKind, AnyName, Applying, Deleted, Others, Run, object_apply, object_delete, object_get, objects_list,

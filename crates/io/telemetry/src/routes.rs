@@ -1,6 +1,6 @@
 //! What the servers answer. Paths and methods as ztunnel has them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -9,6 +9,8 @@ use hyper::{
     header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderValue, ORIGIN},
     http::request::Parts,
 };
+
+use tokio::time::timeout;
 
 use crate::{Exposition, LogHandle, Metrics, Readiness};
 
@@ -34,12 +36,23 @@ pub type Page = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 /// A page of JSON that answers what its query asks, or says what is wrong with that.
 pub type Question = Box<dyn Fn(&Query) -> Result<serde_json::Value, String> + Send + Sync>;
 
+/// A question whose answer others have to be asked for.
+pub type Inquiry = Box<dyn Fn(Query) -> Answering + Send + Sync>;
+
+/// Its answer, on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
+
+/// How long those others may take.
+const INQUIRY: Duration = Duration::from_secs(5);
+
 /// What the admin server shows and does.
 pub struct Admin {
     /// What the program knows, each page by its path; no keys.
     pub pages: Vec<(&'static str, Page)>,
     /// What it can be asked, each by its path.
     pub questions: Vec<(&'static str, Question)>,
+    /// What it has to ask others for, each by its path.
+    pub inquiries: Vec<(&'static str, Inquiry)>,
     /// The log filter.
     pub logging: LogHandle,
     /// Told of each new filter, once it is in force.
@@ -63,19 +76,28 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 impl Routes {
     /// The answer to a request; its body is never read.
-    pub(crate) fn answer(&self, request: &Parts) -> Answer {
+    pub(crate) async fn answer(&self, request: &Parts) -> Answer {
         match self {
             Self::Stats(metrics) => stats(metrics, request),
             Self::Ready(readiness) => match request.uri.path() {
                 "/healthz/ready" | "/ready" => get(request, || ready(readiness)),
                 _ => not_found("/healthz/ready, /ready"),
             },
-            Self::Admin(admin) => foreign(request).unwrap_or_else(|| admin.answer(request)),
+            Self::Admin(admin) => match (foreign(request), admin.inquiry(request)) {
+                (Some(refused), _) => refused,
+                (None, Some(inquiry)) => inquire(inquiry, request).await,
+                (None, None) => admin.answer(request),
+            },
         }
     }
 }
 
 impl Admin {
+    fn inquiry(&self, request: &Parts) -> Option<&Inquiry> {
+        let path = request.uri.path();
+        self.inquiries.iter().find(|(at, _)| *at == path).map(|(_, inquiry)| inquiry)
+    }
+
     fn answer(&self, request: &Parts) -> Answer {
         let path = request.uri.path();
         if let Some((_, page)) = self.pages.iter().find(|(at, _)| *at == path) {
@@ -83,10 +105,7 @@ impl Admin {
         }
         if let Some((_, question)) = self.questions.iter().find(|(at, _)| *at == path) {
             let query = request.uri.query().unwrap_or_default();
-            return get(request, || match query.parse().and_then(|query| question(&query)) {
-                Ok(value) => json(&value),
-                Err(why) => answer(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
-            });
+            return get(request, || answered(query.parse().and_then(|query| question(&query))));
         }
         match path {
             "/logging" if request.method == Method::POST => self.set_logging(request.uri.query().unwrap_or_default()),
@@ -101,6 +120,7 @@ impl Admin {
             "/healthz/ready" => get(request, || ready(&self.readiness)),
             _ => {
                 let pages = self.pages.iter().map(|(at, _)| at).chain(self.questions.iter().map(|(at, _)| at));
+                let pages = pages.chain(self.inquiries.iter().map(|(at, _)| at));
                 let pages: String = pages.map(|at| format!("{at}, ")).collect();
                 not_found(&format!("{pages}/logging, /quitquitquit, /healthz/ready"))
             }
@@ -159,6 +179,28 @@ impl FromStr for Query {
             fields.push((name, value));
         }
         Ok(Self(fields))
+    }
+}
+
+/// Asks on, for a bounded time.
+async fn inquire(inquiry: &Inquiry, request: &Parts) -> Answer {
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return not_allowed("GET, HEAD");
+    }
+    match request.uri.query().unwrap_or_default().parse() {
+        Err(why) => answered(Err(why)),
+        Ok(query) => match timeout(INQUIRY, inquiry(query)).await {
+            Ok(result) => answered(result),
+            Err(_late) => answer(StatusCode::GATEWAY_TIMEOUT, TEXT, format!("no answer within {INQUIRY:?}\n")),
+        },
+    }
+}
+
+/// The answer to a question, or what is wrong with it.
+fn answered(result: Result<serde_json::Value, String>) -> Answer {
+    match result {
+        Ok(value) => json(&value),
+        Err(why) => answer(StatusCode::BAD_REQUEST, TEXT, why + "\n"),
     }
 }
 

@@ -165,8 +165,8 @@ async fn connection(
     permit: OwnedSemaphorePermit,
 ) {
     let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let answer = routes.answer(&request.into_parts().0);
-        async move { Ok::<_, Infallible>(answer) }
+        let routes = routes.clone();
+        async move { Ok::<_, Infallible>(routes.answer(&request.into_parts().0).await) }
     });
     let mut serving = std::pin::pin!(
         http1::Builder::new()

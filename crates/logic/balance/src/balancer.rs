@@ -13,8 +13,8 @@ use rand::Rng;
 use weir_model::{Health, Locality};
 
 use crate::{
-    Algorithm, Among, Detector, HashKey, Load, Outcome, PerWorker, Percent, Place, Policy, Reaction, Share, Slot,
-    Tally, Warmup, Weight, loads, locality::arrange, parts::Parts,
+    Algorithm, Among, Census, Detector, HashKey, Load, Outcome, PerWorker, Percent, Place, Policy, Reaction, Share,
+    Slot, Tally, Warmup, Weight, loads, locality::arrange, parts::Parts,
 };
 use tier::{Tier, View};
 
@@ -47,6 +47,10 @@ pub struct Ask<'a> {
     pub key: Option<HashKey>,
     /// Where it has been already: a retry goes elsewhere if it can.
     pub avoid: &'a [Arc<str>],
+    /// The endpoint that its client holds on to: it goes there if that one will do. Gateway API v1 `sessionPersistence`.
+    pub hold: Option<&'a str>,
+    /// Levels that it passes over, if somebody is left: a retry that is to go further away. Istio `retryRemoteLocalities`.
+    pub beyond: &'a [usize],
 }
 
 /// Where a request goes.
@@ -171,10 +175,13 @@ impl Balancer {
         if self.stale {
             self.tabulate(rng);
         }
+        if let Some(chosen) = ask.hold.and_then(|name| self.held(name, ask.avoid)) {
+            return Choice::Endpoint(chosen);
+        }
         let mut drawn = None;
         for _ in 0..=REDRAWS {
             let key = hashed.then(|| ask.key.unwrap_or_else(|| HashKey::from_hash(rng.random())));
-            drawn = self.draw(key, ask.avoid, now, rng);
+            drawn = self.draw(key, ask, now, rng);
             let been =
                 |(_, at): &(usize, usize)| self.members.get(*at).is_some_and(|member| member.is_among(ask.avoid));
             if !drawn.as_ref().is_some_and(been) {
@@ -183,10 +190,19 @@ impl Balancer {
         }
         let chosen = drawn.and_then(|(level, at)| {
             let (member, tier) = (self.members.get(at)?, self.tiers.get(level)?);
-            let active = Slot::take(&member.active, u32::MAX)?;
-            Some(Chosen { name: Arc::clone(&member.endpoint.name), level, among: tier.among(), _active: active })
+            member.chosen(level, tier.among())
         });
         chosen.map_or_else(|| Choice::Nowhere(self.why_nowhere()), Choice::Endpoint)
+    }
+
+    /// The endpoint that is held on to, if it takes requests and was not tried yet.
+    fn held(&self, name: &str, avoid: &[Arc<str>]) -> Option<Chosen> {
+        let at = self.find(name)?;
+        let is_ejected = self.detector.as_ref().is_some_and(|detector| detector.is_ejected(at));
+        let member =
+            self.members.get(at).filter(|member| member.is_ready() && !is_ejected && !member.is_among(avoid))?;
+        let (level, tier) = self.tiers.iter().enumerate().find(|(_, tier)| tier.reaches(|one| one == at))?;
+        member.chosen(level, tier.among())
     }
 
     /// Takes note of what came of a request. Of an endpoint that is gone, nothing.
@@ -209,11 +225,7 @@ impl Balancer {
     /// Makes the tables anew.
     fn tabulate(&mut self, rng: &mut impl Rng) {
         let detector = self.detector.as_ref();
-        let view = View {
-            weight: |at: usize| self.members.get(at).map_or(Weight::ONE, |member| member.endpoint.weight),
-            is_ready: |at: usize| self.members.get(at).is_some_and(Member::is_ready),
-            is_ejected: |at: usize| detector.is_some_and(|detector| detector.is_ejected(at)),
-        };
+        let view = view(&self.members, detector);
         let threshold = detector.and(self.policy.outlier.as_ref()).map_or(Percent::ZERO, |outlier| outlier.min_health);
         let census: Vec<_> = self.tiers.iter().map(|tier| tier.census(&view)).collect();
         let loads: Vec<Load> = loads(&census, threshold);
@@ -224,19 +236,36 @@ impl Balancer {
         self.stale = false;
     }
 
+    /// What the levels get without these; nothing if nobody is left.
+    fn parts_beyond(&self, levels: &[usize]) -> Option<Parts> {
+        if levels.is_empty() {
+            return None;
+        }
+        let view = view(&self.members, self.detector.as_ref());
+        let census = |(at, tier): (usize, &Tier)| match levels.contains(&at) {
+            true => Census::default(),
+            false => tier.census(&view),
+        };
+        let census: Vec<Census> = self.tiers.iter().enumerate().map(census).collect();
+        // Tables are there for who is well: in a panic nobody goes further away.
+        let loads = loads(&census, Percent::ZERO);
+        loads.iter().any(|load| load.part > 0).then(|| Parts::new(loads.iter().map(|load| load.part)))
+    }
+
     /// A level, and an endpoint of it.
     fn draw(
         &mut self,
         key: Option<HashKey>,
-        avoid: &[Arc<str>],
+        &Ask { avoid, beyond, .. }: &Ask<'_>,
         now: Duration,
         rng: &mut impl Rng,
     ) -> Option<(usize, usize)> {
+        let further = self.parts_beyond(beyond);
         let below = |rng: &mut _, salt: u64, sum: u64| match key {
             Some(key) => key.below(salt, sum),
             None => Rng::random_range(rng, 0..sum),
         };
-        let level = self.parts.choose(|sum| below(rng, 1, sum))?;
+        let level = further.as_ref().unwrap_or(&self.parts).choose(|sum| below(rng, 1, sum))?;
         let tier = self.tiers.get_mut(level)?;
         let group = tier.group(|sum| below(rng, 2, sum))?;
         let Some(key) = key else {
@@ -269,9 +298,26 @@ impl Balancer {
     }
 }
 
+/// What tables are made by.
+fn view<'v>(
+    members: &'v [Member],
+    detector: Option<&'v Detector>,
+) -> View<impl Fn(usize) -> Weight + 'v, impl Fn(usize) -> bool + 'v, impl Fn(usize) -> bool + 'v> {
+    View {
+        weight: |at: usize| members.get(at).map_or(Weight::ONE, |member| member.endpoint.weight),
+        is_ready: |at: usize| members.get(at).is_some_and(Member::is_ready),
+        is_ejected: move |at: usize| detector.is_some_and(|detector| detector.is_ejected(at)),
+    }
+}
+
 impl Member {
     fn is_ready(&self) -> bool {
         self.endpoint.health == Health::Healthy
+    }
+
+    fn chosen(&self, level: usize, among: Among) -> Option<Chosen> {
+        let active = Slot::take(&self.active, u32::MAX)?;
+        Some(Chosen { name: Arc::clone(&self.endpoint.name), level, among, _active: active })
     }
 
     fn is_among(&self, names: &[Arc<str>]) -> bool {

@@ -40,7 +40,7 @@ fn seconds(algorithm: &Algorithm, count: u32) -> f64 {
     let round = || {
         let started = Instant::now();
         for key in 0..PICKS {
-            let ask = Ask { key: Some(HashKey::of(&key.to_be_bytes())), avoid: &[] };
+            let ask = Ask { key: Some(HashKey::of(&key.to_be_bytes())), ..Ask::default() };
             let choice = balancer.pick(&ask, Duration::ZERO, &mut rng);
             assert!(matches!(black_box(choice), Choice::Endpoint(_)));
         }

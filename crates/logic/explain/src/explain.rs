@@ -76,6 +76,10 @@ fn through<S: Scene>(scene: &S, peer: &Peer<'_>, came: Came, hops: &mut Vec<Hop>
             ends.push((one.verdict, one.reason));
             continue;
         }
+        if one.endpoints.is_empty() {
+            ends.push((one.verdict, one.reason));
+            continue;
+        }
         let (agents, of_these) = enter(scene.world(), peer, &one.endpoints);
         ends.extend(of_these);
         for hop in agents {

@@ -4,7 +4,7 @@
 const LONGEST: usize = 253;
 
 /// The known name that is most like the one that was given, if one is like it.
-pub(crate) fn nearest(given: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+pub fn nearest(given: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
     let given: Vec<char> = given.chars().take(LONGEST).collect();
     let most = (given.len() / 3).max(1);
     let ranked = known.into_iter().filter_map(|name| {
@@ -15,7 +15,7 @@ pub(crate) fn nearest(given: &str, known: impl IntoIterator<Item = String>) -> O
 }
 
 /// What is put behind an error, if somebody may have meant something else.
-pub(crate) fn hint(meant: Option<&str>) -> String {
+pub fn hint(meant: Option<&str>) -> String {
     meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"))
 }
 

@@ -3,7 +3,7 @@
 use rand::Rng;
 use weir_authz::{Destination, Peer};
 use weir_model::canonical_ip;
-use weir_route::{Share, Target, TcpAction, TcpGround, TcpKind, TcpObject, TcpRule};
+use weir_route::{Share, Target, TcpAction, TcpFacts, TcpGround, TcpKind, TcpObject, TcpRule};
 
 use crate::{
     explained::{About, Declared, Hop, Place, Routed, Step, Verdict},
@@ -28,7 +28,13 @@ pub(crate) fn relay<S: Scene>(scene: &S, at: &Arrival<'_>, hop: &mut Hop, rng: &
     let all =
         Whither { host: &service.name.hostname, port: at.port, subset: None, share: Share { weight: 1, total: 1 } };
     let Some(host) = at.host() else { return Came::Sent(vec![noted(sent_to(scene, at, &all), hop)]) };
-    let decision = host.tcp.decide(canonical_ip(at.to.address.ip()), &at.asker(), rng);
+    // Of TLS it is said what becomes of a client that asks for the very service.
+    let name = host.tcp.asks_for_names(at.port).then(|| service.name.hostname.as_str());
+    if let Some(name) = name {
+        hop.step(About::Note, format!("this is for a client that asks for {name} by TLS (SNI)"));
+    }
+    let facts = TcpFacts { destination: canonical_ip(at.to.address.ip()), client: canonical_ip(at.client), name };
+    let decision = host.tcp.decide(&facts, &at.asker(), rng);
     let (object, says) = match decision.ground {
         TcpGround::Rule { object, rule } => (Some(declared(object, rule)), said(object, rule, &decision.ground)),
         TcpGround::NoRoutes | TcpGround::NoMatch => (None, decision.ground.to_string()),

@@ -14,7 +14,7 @@ use weir_world::{Bound, Endpoint, Family, Way};
 use crate::{
     ends::{Comer, Goal, named, principal},
     explained::{About, At, Hop, ReachedBy, Routed, Verdict},
-    http, onward,
+    http, onward, outside,
     request::RequestText,
     scene::{Scene, Served},
     tcp,
@@ -35,7 +35,7 @@ pub(crate) enum Came {
 pub(crate) struct Sent {
     pub(crate) verdict: Verdict,
     pub(crate) reason: String,
-    /// Those that may be chosen.
+    /// Those that may be chosen; of what leaves the mesh none.
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
@@ -242,6 +242,9 @@ pub(crate) fn sent_to<S: Scene>(scene: &S, at: &Arrival<'_>, to: &Whither<'_>) -
     if let UpstreamTls::Refused(why) = &policy.tls {
         return refuse(routed, format!("503, {why}"));
     }
+    if let Some(out) = outside::sent_out(scene.world(), at, to, chosen, &routed) {
+        return out;
+    }
     let found = match policy.balance.algorithm {
         // Whoever it is: nothing is chosen.
         Algorithm::Passthrough => {
@@ -389,5 +392,6 @@ fn said_of(policy: &ClusterPolicy) -> Vec<String> {
     if !policy.balance.limits.are_none() {
         said.push("circuit breakers limit it".to_owned());
     }
+    said.extend(outside::dressed(policy));
     said
 }

@@ -106,6 +106,17 @@ impl<'t> Forward<'t> {
         self.forwarding
     }
 
+    /// The same, to the backend that its client holds on to, if that leads somewhere and gets anything at all.
+    #[must_use]
+    pub fn holding(self, is_held: impl Fn(&Destination) -> bool) -> Option<Self> {
+        self.forwarding.backends.iter().find_map(|(share, backend)| match &backend.target {
+            Target::Valid(destination) if share.weight > 0 && is_held(destination) => {
+                Some(Self { backend, destination, share, ..self })
+            }
+            Target::Valid(_) | Target::Invalid(_) => None,
+        })
+    }
+
     /// The share of requests that goes there.
     pub fn share(&self) -> Share {
         self.share
@@ -228,6 +239,9 @@ impl fmt::Display for Forward<'_> {
             write!(f, "; each attempt within {time:?}")?;
         }
         write!(f, "; {}", self.forwarding.retries)?;
+        if let Some(session) = &self.forwarding.session {
+            write!(f, "; {session}")?;
+        }
         for mirror in &self.forwarding.mirrors {
             match &mirror.target {
                 Target::Valid(destination) => write!(f, "; copies {} to {destination}", mirror.percent)?,

@@ -22,6 +22,7 @@ mod respond;
 mod retry;
 mod rewrite;
 mod rule;
+mod session;
 mod table;
 mod tcp;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use retry::{
 };
 pub use rewrite::{PathRewrite, RegexRewrite, Rewrite, RewriteError, SubstitutionError};
 pub use rule::{Act, Audience, Family, Forwarding, ObjectKind, RouteObject, Rule, Timeouts};
+pub use session::{Carrier, Held, Session, SessionError};
 pub use table::{MAX_ENTRIES, RouteTable, TableError};
-pub use tcp::{TcpAction, TcpDecision, TcpGround, TcpKind, TcpMatch, TcpObject, TcpRule, TcpTable};
+pub use tcp::{TcpAction, TcpDecision, TcpFacts, TcpGround, TcpKind, TcpMatch, TcpObject, TcpRule, TcpTable};
 pub use text::StringMatch;

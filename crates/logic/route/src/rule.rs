@@ -14,6 +14,7 @@ use crate::{
     respond::DirectResponse,
     retry::RetryPolicy,
     rewrite::Rewrite,
+    session::Session,
 };
 
 /// What an object that routes is.
@@ -156,6 +157,8 @@ pub struct Forwarding {
     pub retries: RetryPolicy,
     /// Copies of it.
     pub mirrors: Vec<Mirror>,
+    /// Whether its client goes on with the endpoint it went to first. Gateway API v1 `sessionPersistence`.
+    pub session: Option<Session>,
 }
 
 impl Forwarding {

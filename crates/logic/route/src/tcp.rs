@@ -4,7 +4,8 @@ use std::{collections::HashSet, fmt, net::IpAddr, sync::Arc, time::SystemTime};
 
 use ipnet::IpNet;
 use rand::Rng;
-use weir_model::Namespace;
+use weir_model::{Namespace, Port};
+use weir_request::{Host, HostPattern};
 
 use crate::{
     asker::{Asker, AskerMatch},
@@ -25,20 +26,39 @@ pub enum TcpKind {
     VirtualServiceTls,
 }
 
-/// One match of a rule. Istio `L4MatchAttributes`.
+/// What is known of a connection whose bytes nobody reads. Addresses are canonical.
+#[derive(Debug, Clone, Copy)]
+pub struct TcpFacts<'f> {
+    /// Where it was going.
+    pub destination: IpAddr,
+    /// Where it comes from.
+    pub client: IpAddr,
+    /// The host that its client asks for by TLS; none if it is none of TLS, or asks for none. It is what the client says, and proves nothing.
+    pub name: Option<&'f str>,
+}
+
+/// One match of a rule. Istio `L4MatchAttributes`, `TLSMatchAttributes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TcpMatch {
     /// Where the connection was going, any of these; empty for anywhere. Istio `destinationSubnets`.
     pub destinations: Vec<IpNet>,
+    /// Where it comes from, any of these; empty for anywhere. Istio `sourceSubnet`.
+    pub sources: Vec<IpNet>,
+    /// The host that it asks for by TLS, any of these; empty for whatever it asks for. Istio `sniHosts`.
+    pub names: Vec<HostPattern>,
     /// Who asks, and for which port.
     pub asker: AskerMatch,
 }
 
 impl TcpMatch {
-    /// Whether all it asks for holds. `address` is canonical.
-    pub fn holds(&self, address: IpAddr, asker: &Asker<'_>) -> bool {
+    /// Whether all it asks for holds.
+    pub fn holds(&self, facts: &TcpFacts<'_>, asker: &Asker<'_>) -> bool {
+        let within = |ranges: &[IpNet], ip| ranges.is_empty() || ranges.iter().any(|range| range.contains(&ip));
+        let is_named = |name| self.names.iter().any(|pattern| pattern.matches(Host::Name(name)));
         self.asker.holds(asker)
-            && (self.destinations.is_empty() || self.destinations.iter().any(|range| range.contains(&address)))
+            && within(&self.destinations, facts.destination)
+            && within(&self.sources, facts.client)
+            && (self.names.is_empty() || facts.name.is_some_and(is_named))
     }
 }
 
@@ -148,16 +168,22 @@ impl TcpTable {
         &self.objects
     }
 
-    /// What becomes of a connection to `address`, which is canonical. Draws only where backends have weights.
-    pub fn decide<'t>(&'t self, address: IpAddr, asker: &Asker<'_>, rng: &mut impl Rng) -> TcpDecision<'t> {
+    /// Whether what becomes of connections to a port depends on the host that they ask for by TLS.
+    pub fn asks_for_names(&self, port: Port) -> bool {
+        let matches = self.objects.iter().flat_map(|object| &object.rules).flat_map(|rule| &rule.matches);
+        let is_on = |asked: &TcpMatch| asked.asker.port.is_none_or(|asked| asked == port);
+        matches.into_iter().any(|asked| !asked.names.is_empty() && is_on(asked))
+    }
+
+    /// What becomes of a connection. Draws only where backends have weights.
+    pub fn decide<'t>(&'t self, facts: &TcpFacts<'_>, asker: &Asker<'_>, rng: &mut impl Rng) -> TcpDecision<'t> {
         let mut of_client = self.objects.iter().filter(|object| match object.audience {
             Audience::Everyone => true,
             Audience::OwnNamespace => asker.namespace == Some(&object.namespace),
         });
         let mut asked = of_client.clone().flat_map(|object| object.rules.iter().map(move |rule| (object, rule)));
-        let holds = |rule: &TcpRule| {
-            rule.matches.is_empty() || rule.matches.iter().any(|matched| matched.holds(address, asker))
-        };
+        let holds =
+            |rule: &TcpRule| rule.matches.is_empty() || rule.matches.iter().any(|matched| matched.holds(facts, asker));
         let Some((object, rule)) = asked.find(|(_, rule)| holds(rule)) else {
             return match of_client.next() {
                 None => TcpDecision { ground: TcpGround::NoRoutes, action: TcpAction::Service },

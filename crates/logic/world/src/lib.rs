@@ -13,6 +13,7 @@ mod policies;
 mod question;
 mod record;
 mod refusal;
+mod remedy;
 mod slab;
 mod table;
 #[cfg(test)]

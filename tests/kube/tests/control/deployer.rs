@@ -1,11 +1,15 @@
 //! Waypoints are deployed: what a Gateway asks for is made, kept and taken away, by who leads.
 
-use anyhow::{Context, Result};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use weir_manifest::{ConfigKind, Kind};
 use weir_tests_kube::{Control, eventually, things};
@@ -56,6 +60,25 @@ async fn deploying(scene: &Scene) -> Result<Control> {
     scene.control(&[IMAGE]).await
 }
 
+/// The waypoint itself takes what it is started with: flags are read before a level of logging that is none.
+fn takes_its_flags(container: &Value) -> Result<()> {
+    let args = container["args"].as_array().context("args")?.iter().filter_map(Value::as_str);
+    let mut command = Command::new(weir_testbed::binary("weir-waypoint")?);
+    command.env_clear().env("POD_NAME", "gate-1").env("NODE_NAME", "n1").args(args).arg("--log-level=weir=[");
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1) && said.contains("--log-level"), "{}: {said}", output.status);
+    Ok(())
+}
+
+/// Kubernetes' own type has every field of the spec.
+fn fits<K: DeserializeOwned + Serialize>(object: &Value) -> Result<()> {
+    let typed: K = serde_json::from_value(object.clone())?;
+    let again = serde_json::to_value(typed)?;
+    ensure!(again["spec"] == object["spec"], "{} is {}", object["spec"], again["spec"]);
+    Ok(())
+}
+
 async fn patch(api: &Api<DynamicObject>, name: &str, change: Value) -> Result<()> {
     api.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await?;
     Ok(())
@@ -79,6 +102,9 @@ async fn a_gateway_gets_a_waypoint_that_is_its_own_and_its_status_says_where_on_
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], "registry.example/weir-waypoint:1");
     assert!(deployment["spec"].get("replicas").is_none(), "left to whoever scales");
+    takes_its_flags(container)?;
+    fits::<Deployment>(&deployment)?;
+    fits::<Service>(&service)?;
     let said = until(&gateways(&scene), "gate", |gateway| {
         condition(gateway, "Programmed").is_some_and(|one| one["status"] == "True")
             && gateway["status"]["addresses"][0]["value"] == service["spec"]["clusterIP"]

@@ -3,6 +3,7 @@
 //! Cases that a real server can take part in run against the one `WEIR_TEST_KUBECONFIG` names; the others against our own, and there
 //! under the roles of `deploy/base/control-rbac.yaml`.
 
+mod admission;
 mod attacks;
 mod caught;
 mod certificates;

@@ -58,7 +58,7 @@ impl Scene {
     /// The same, where nobody has installed the kinds of Istio.
     pub(crate) async fn without_definitions() -> Result<Self> {
         let ground = Ground::own().await?;
-        deploy(&ground.client).await?;
+        deploy(&ground.client, ROLES).await?;
         let token = things::token(&ground.client, "weir-system", "weir-control", "", None).await?;
         let kubeconfig = ground.server.as_ref().context("it is ours")?.kubeconfig();
         let mut file: Value = serde_json::from_slice(&fs::read(&kubeconfig)?)?;
@@ -258,8 +258,9 @@ async fn where_published(client: &Client) -> Result<BTreeSet<String>> {
 }
 
 /// Makes everything the roles' file declares.
-async fn deploy(client: &Client) -> Result<()> {
-    for document in ROLES.split("\n---\n") {
+/// Makes everything a file declares.
+pub(crate) async fn deploy(client: &Client, file: &str) -> Result<()> {
+    for document in file.split("\n---\n") {
         let object: Value = serde_saphyr::from_str(document)?;
         let text = |field: &str| object[field].as_str().with_context(|| format!("no {field}")).map(str::to_owned);
         let (api_version, kind) = (text("apiVersion")?, text("kind")?);

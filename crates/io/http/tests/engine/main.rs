@@ -7,3 +7,4 @@ mod http1;
 mod http2;
 mod life;
 mod routes;
+mod wishes;

@@ -95,6 +95,15 @@ fn admin(quits: Arc<AtomicU32>) -> Routes {
             "/asked",
             Box::new(|query| query.fields(["what"]).map(|[what]| serde_json::json!({ "what": what }))),
         )],
+        inquiries: vec![(
+            "/sought",
+            Box::new(|query| {
+                Box::pin(async move {
+                    tokio::task::yield_now().await;
+                    query.fields(["what"]).map(|[what]| serde_json::json!({ "found": what }))
+                })
+            }),
+        )],
         logging,
         filtered: Box::new(|_| {}),
         readiness: Readiness::default(),
@@ -126,7 +135,11 @@ async fn the_admin_server_shows_and_sets_and_quits() {
             ("POST /asked", "405", "GET"),
             ("DELETE /logging", "405", "GET"),
             ("GET /quitquitquit", "405", "POST"),
-            ("GET /", "404", "/config_dump, /asked, /logging"),
+            ("GET /sought?what=a%20b", "200", "\"found\": \"a b\""),
+            ("GET /sought?who=a", "400", "there is: what"),
+            ("GET /sought?what=%zz", "400", "percent"),
+            ("POST /sought", "405", "GET"),
+            ("GET /", "404", "/config_dump, /asked, /sought, /logging"),
         ] {
             let answer = server.ask(line, host).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{line}: {answer}");

@@ -1,6 +1,9 @@
 //! A service's endpoints, from the outside: what is chosen, when, and why not.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -286,14 +289,53 @@ fn a_retry_goes_elsewhere_if_it_can() {
             Bench::new(Policy { algorithm: algorithm.clone(), ..Policy::default() }, "r", endpoints(&["r"; 10]));
         for key in 0..200 {
             let key = Some(HashKey::of(&[key]));
-            let first = bench.ask(&Ask { key, avoid: &[] }, s(0)).unwrap().name;
+            let first = bench.ask(&Ask { key, ..Ask::default() }, s(0)).unwrap().name;
             let avoid = [first];
-            let second = bench.ask(&Ask { key, avoid: &avoid }, s(0)).unwrap().name;
+            let second = bench.ask(&Ask { key, avoid: &avoid, ..Ask::default() }, s(0)).unwrap().name;
             assert_ne!(second, avoid[0], "{algorithm:?}");
         }
         let mut alone = Bench::new(Policy { algorithm, ..Policy::default() }, "r", endpoints(&["r"]));
-        assert!(alone.ask(&Ask { key: None, avoid: &["a".into()] }, s(0)).is_ok(), "there is nowhere else");
+        assert!(alone.ask(&Ask { avoid: &["a".into()], ..Ask::default() }, s(0)).is_ok(), "there is nowhere else");
     }
+}
+
+#[test]
+fn what_is_held_on_to_is_gone_to_while_it_will_do() {
+    for algorithm in [Algorithm::LeastRequest, Algorithm::RoundRobin, rings()] {
+        let policy = Policy { algorithm: algorithm.clone(), outlier: strict(), ..Policy::default() };
+        let mut bench = Bench::new(policy, "r", endpoints(&["r"; 5]));
+        let hold = Ask { hold: Some("d"), ..Ask::default() };
+        for _ in 0..20 {
+            assert_eq!(&*bench.ask(&hold, s(0)).unwrap().name, "d", "{algorithm:?}");
+        }
+        let avoid = ["d".into()];
+        assert_ne!(&*bench.ask(&Ask { avoid: &avoid, ..hold }, s(0)).unwrap().name, "d", "it has just failed");
+        assert!(bench.ask(&Ask { hold: Some("gone"), ..Ask::default() }, s(0)).is_ok());
+        bench.eject(&["d"], s(1));
+        assert_ne!(&*bench.ask(&hold, s(1)).unwrap().name, "d", "it is left alone");
+        let mut all = endpoints(&["r"; 5]);
+        all[3] = unready(all[3].clone());
+        bench.renew(all, s(60));
+        assert_ne!(&*bench.ask(&hold, s(60)).unwrap().name, "d", "it takes nothing");
+    }
+}
+
+#[test]
+fn a_retry_goes_further_away_if_it_may() {
+    let policy = Policy { outlier: strict(), ..Policy::default() };
+    let places = ["r/z/s", "r/z/s", "r/y/s", "q/z/s"];
+    let mut bench = Bench::new(policy, "r/z/s", endpoints(&places));
+    let mut beyond = |levels: &[usize], now| {
+        let names: BTreeSet<String> = (0..50)
+            .map(|_| bench.ask(&Ask { beyond: levels, ..Ask::default() }, now).unwrap())
+            .map(|chosen| format!("{} {}", chosen.name, chosen.level))
+            .collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(beyond(&[], s(0)), "a 0, b 0");
+    assert_eq!(beyond(&[0, 0], s(0)), "c 1");
+    assert_eq!(beyond(&[0, 0, 1, 1], s(0)), "d 2");
+    assert_eq!(beyond(&[0, 1, 2], s(0)), "a 0, b 0", "nobody is left: as before");
 }
 
 #[test]
@@ -305,7 +347,7 @@ fn a_key_finds_its_endpoint_in_any_process_and_after_an_ejection() {
         back.rng = SmallRng::seed_from_u64(99);
         let mut homes = vec![];
         for key in 0..200_u8 {
-            let ask = Ask { key: Some(HashKey::of(&[key])), avoid: &[] };
+            let ask = Ask { key: Some(HashKey::of(&[key])), ..Ask::default() };
             let home = forth.ask(&ask, s(0)).unwrap().name;
             assert_eq!(home, back.ask(&ask, s(0)).unwrap().name);
             homes.push((ask, home));

@@ -313,10 +313,9 @@ impl<'c> Making<'_, 'c> {
             }
             for (index, rule) in spec.tls.iter().enumerate() {
                 if self.used.contains(&at) && !self.tls.contains(&(at, index)) {
-                    let message = "the name that a client of TLS sends is not read: a rule counts only if sniHosts has the service's own host, on its \
-                                   ports of TLS; this one has no effect";
+                    let message = "it is for no port where a service that it is for speaks TLS (named tls or https): it has no effect";
                     let field = format!("spec.tls[{index}]");
-                    self.targets.told.tell(object, rule.line, field, FindingReason::Unsupported, message);
+                    self.targets.told.tell(object, rule.line, field, FindingReason::NoEffect, message);
                 }
             }
         }

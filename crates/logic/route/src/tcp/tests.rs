@@ -32,7 +32,53 @@ fn object(kind: TcpKind, name: &str, rules: Vec<TcpRule>) -> TcpObject {
 
 fn said(objects: Vec<TcpObject>, address: &str, asker: &Asker<'_>) -> String {
     let table = TcpTable::new(objects).unwrap();
-    table.decide(address.parse().unwrap(), asker, &mut SmallRng::seed_from_u64(1)).to_string()
+    table.decide(&facts(address), asker, &mut SmallRng::seed_from_u64(1)).to_string()
+}
+
+fn facts(destination: &str) -> TcpFacts<'static> {
+    TcpFacts { destination: destination.parse().unwrap(), client: [192, 0, 2, 9].into(), name: None }
+}
+
+#[test]
+fn who_connects_and_what_its_tls_asks_for_count() {
+    let from = |ranges: &[&str]| TcpMatch {
+        sources: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        ..TcpMatch::default()
+    };
+    let names = |names: &[&str]| TcpMatch {
+        names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        ..TcpMatch::default()
+    };
+    for (asked, client, name, want) in [
+        (from(&["10.0.0.0/8", "fd00::/8"]), "10.1.2.3", None, true),
+        (from(&["10.0.0.0/8", "fd00::/8"]), "fd00::1", Some("a.example"), true),
+        (from(&["10.0.0.0/8", "fd00::/8"]), "192.0.2.1", None, false),
+        (from(&["10.0.0.0/8"]), "fd00::1", None, false),
+        (names(&["a.example", "*.b.example"]), "10.1.2.3", Some("a.example"), true),
+        (names(&["a.example", "*.b.example"]), "10.1.2.3", Some("x.b.example"), true),
+        (names(&["a.example", "*.b.example"]), "10.1.2.3", Some("b.example"), false),
+        (names(&["a.example", "*.b.example"]), "10.1.2.3", None, false),
+        (names(&["*"]), "10.1.2.3", Some("a.example"), true),
+        (names(&["*"]), "10.1.2.3", None, false),
+        (TcpMatch { names: vec!["a.b".parse().unwrap()], ..from(&["10.0.0.0/8"]) }, "192.0.2.1", Some("a.b"), false),
+    ] {
+        let facts = TcpFacts { client: client.parse().unwrap(), name, ..facts("10.0.0.1") };
+        assert_eq!(asked.holds(&facts, &anyone()), want, "{asked:?} {client} {name:?}");
+    }
+    let on = |number, asked: TcpMatch| TcpMatch {
+        asker: AskerMatch { port: Some(port(number)), ..AskerMatch::default() },
+        ..asked
+    };
+    for (asked, want) in [
+        (names(&["a.b"]), true),
+        (on(443, names(&["a.b"])), true),
+        (on(80, names(&["a.b"])), false),
+        (on(443, from(&["10.0.0.0/8"])), false),
+    ] {
+        let rules = vec![rule(0, vec![TcpMatch::default(), asked.clone()], to("a.svc"))];
+        let table = TcpTable::new(vec![object(TcpKind::VirtualServiceTls, "v", rules)]).unwrap();
+        assert_eq!(table.asks_for_names(port(443)), want, "{asked:?}");
+    }
 }
 
 #[test]
@@ -127,7 +173,7 @@ fn what_leads_nowhere_is_closed_for_its_share() {
     let table = TcpTable::new(of(split)).unwrap();
     let mut rng = SmallRng::seed_from_u64(2);
     let is_closed =
-        |rng: &mut SmallRng| matches!(table.decide([10, 0, 0, 1].into(), &anyone(), rng).action, TcpAction::Refuse(_));
+        |rng: &mut SmallRng| matches!(table.decide(&facts("10.0.0.1"), &anyone(), rng).action, TcpAction::Refuse(_));
     let closed = (0..10_000).filter(|_| is_closed(&mut rng)).count();
     // sqrt(10000 * 0.1 * 0.9) is 30.
     assert!(closed.abs_diff(1_000) <= 90, "{closed}");

@@ -1,9 +1,10 @@
 //! A rule of a route, to a rule of a service's table; and what of it cannot be done.
 
-use weir_manifest::{GatewayRouteRule, RouteBackend, RouteFilters};
+use weir_manifest::{CookieLifetime, GatewayRouteRule, RouteBackend, RouteFilters, SessionCarrier};
 use weir_model::Port;
 use weir_route::{
-    Act, AskerMatch, Backend, Backends, Destination, Forwarding, Match, Mirror, Rule, Target, TcpMatch, TcpRule,
+    Act, AskerMatch, Backend, Backends, Carrier, Destination, Forwarding, Held, Match, Mirror, Rule, Session, Target,
+    TcpMatch, TcpRule,
 };
 
 use super::{
@@ -31,11 +32,8 @@ pub(super) fn rule(
     faults: &mut Faults,
 ) -> Rule {
     let place = format!("spec.rules[{index}]");
-    let act = act(resolver, &place, said, faults);
+    let act = act(resolver, (index, &place), said, faults);
     let matches = said.matches.iter().map(|matched| on_port(matched, port)).collect();
-    if said.persistence.is_some() {
-        faults.less.push(format!("{place}.sessionPersistence: requests are balanced without it"));
-    }
     let (request, response) = (said.filters.request.clone(), said.filters.response.clone());
     let cors = lone(said).and_then(|lone| lone.cors.clone());
     Rule {
@@ -79,7 +77,7 @@ fn lone(said: &GatewayRouteRule) -> Option<&RouteFilters> {
     }
 }
 
-fn act(resolver: &Resolver<'_>, place: &str, said: &GatewayRouteRule, faults: &mut Faults) -> Act {
+fn act(resolver: &Resolver<'_>, (index, place): (usize, &str), said: &GatewayRouteRule, faults: &mut Faults) -> Act {
     if let Some(why) = unsupported(place, &said.filters, faults) {
         // Gateway API v1 `HTTPRouteFilter`: a filter that cannot be done is not skipped, its requests are answered with an error.
         faults.dropped.push(why.clone());
@@ -104,7 +102,34 @@ fn act(resolver: &Resolver<'_>, place: &str, said: &GatewayRouteRule, faults: &m
         timeouts: said.timeouts,
         retries: said.retry.clone().unwrap_or_default(),
         mirrors,
+        session: session(resolver, (index, place), said, faults),
     }))
+}
+
+/// How clients hold on to where they went. Without a name of its own it has one that no other rule has.
+fn session(
+    resolver: &Resolver<'_>,
+    (index, place): (usize, &str),
+    said: &GatewayRouteRule,
+    faults: &mut Faults,
+) -> Option<Session> {
+    let persistence = said.persistence.as_ref()?;
+    let own = || {
+        let route = resolver.route;
+        let rule = said.name.as_deref().map_or_else(|| index.to_string(), ToOwned::to_owned);
+        format!("weir-session-{:016x}", Held::hash(&format!("{}/{}/{rule}", route.namespace, route.name)))
+    };
+    let name = persistence.name.as_deref().map_or_else(own, ToOwned::to_owned);
+    let carrier = match (persistence.carrier, persistence.lifetime) {
+        (SessionCarrier::Header, _) => Carrier::Header,
+        (SessionCarrier::Cookie, CookieLifetime::Permanent) => Carrier::PermanentCookie,
+        (SessionCarrier::Cookie, CookieLifetime::Session) => Carrier::SessionCookie,
+    };
+    let made = Session::new(&name, carrier, persistence.absolute_timeout);
+    made.inspect_err(|why| {
+        faults.less.push(format!("{place}.sessionPersistence: {why}: requests are balanced without it"))
+    })
+    .ok()
 }
 
 /// What of some filters is not done.

@@ -67,6 +67,7 @@ impl Targets<'_> {
             timeouts: Timeouts::new(timeout, retries.and_then(|retries| retries.attempt)),
             retries: retries.map(|retries| retries.policy.clone()).unwrap_or_default(),
             mirrors: mirrors.unwrap_or_default(),
+            session: None,
         }
     }
 

@@ -1,10 +1,10 @@
-//! Rules for connections that are not HTTP: `tcp`, and of `tls` what can be said without reading TLS.
+//! Rules for connections that are not HTTP: `tcp` and `tls`.
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use weir_manifest::{ConfigObject, VirtualRoute, VirtualTcp, VirtualTls};
 use weir_model::{AppProtocol, Port, Service};
-use weir_request::Host;
 use weir_route::{AskerMatch, Audience, Backend, Backends, Destination, Target, TcpKind, TcpMatch, TcpObject, TcpRule};
 
 use super::{
@@ -46,37 +46,20 @@ impl Making<'_, '_> {
             }
         }
         let tcp = spec.tcp.iter().enumerate();
-        let tcp = tcp.filter_map(|(index, rule)| self.targets.tcp_rule(object, index, rule, service)).collect();
+        let tcp = tcp.map(|(index, rule)| self.targets.tcp_rule(object, index, rule, service)).collect();
         vec![made(TcpKind::VirtualServiceTls, tls), made(TcpKind::VirtualService, tcp)]
     }
 }
 
 impl Targets<'_> {
-    /// None if none of its matches can be decided.
-    fn tcp_rule(
-        &mut self,
-        object: &ConfigObject,
-        index: usize,
-        rule: &VirtualTcp,
-        service: &Service,
-    ) -> Option<TcpRule> {
-        let field = format!("spec.tcp[{index}]");
-        for (at, asked) in rule.matches.iter().enumerate() {
-            if asked.source.is_some() {
-                let field = format!("{field}.match[{at}].sourceSubnet");
-                let message = "addresses of clients are not asked for: the match never holds, the others may";
-                self.told.tell(object, rule.line, field, FindingReason::Unsupported, message);
-            }
-        }
-        let decided = rule.matches.iter().filter(|asked| asked.source.is_none());
-        let matches: Vec<TcpMatch> = decided.map(|asked| asked.asked.clone()).collect();
-        if matches.is_empty() && !rule.matches.is_empty() {
-            return None;
-        }
-        Some(self.rule(object, (index, rule.line), field, matches, &rule.routes, service))
+    fn tcp_rule(&mut self, object: &ConfigObject, index: usize, rule: &VirtualTcp, service: &Service) -> TcpRule {
+        let from = |source: &Option<IpNet>| source.iter().copied().collect();
+        let matches = rule.matches.iter().map(|one| TcpMatch { sources: from(&one.source), ..one.asked.clone() });
+        let matches: Vec<TcpMatch> = matches.collect();
+        self.rule(object, (index, rule.line), format!("spec.tcp[{index}]"), matches, &rule.routes, service)
     }
 
-    /// None if it is not for the service, or for a name that only a client's TLS would tell.
+    /// None if it is for no port where the service speaks TLS: nobody's first bytes are read anywhere else.
     fn tls_rule(
         &mut self,
         object: &ConfigObject,
@@ -84,15 +67,13 @@ impl Targets<'_> {
         rule: &VirtualTls,
         service: &Service,
     ) -> Option<TcpRule> {
-        let host = Host::Name(service.name.hostname.as_str());
-        let own = rule.matches.iter().filter(|asked| asked.sni_hosts.iter().any(|pattern| pattern.matches(host)));
         let of_tls = service.ports.iter().filter(|port| port.protocol == AppProtocol::Tls).map(|port| port.port);
         let of_tls: Vec<Port> = of_tls.collect();
         let mut matches = Vec::new();
-        for asked in own {
+        for asked in &rule.matches {
             let on = |port: &Port| {
                 let asker = AskerMatch { port: Some(*port), ..asked.asked.asker.clone() };
-                TcpMatch { asker, ..asked.asked.clone() }
+                TcpMatch { asker, names: asked.sni_hosts.clone(), ..asked.asked.clone() }
             };
             matches.extend(
                 of_tls.iter().filter(|port| asked.asked.asker.port.is_none_or(|asked| asked == **port)).map(on),

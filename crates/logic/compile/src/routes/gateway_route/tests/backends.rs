@@ -214,9 +214,9 @@ fn a_filter_where_it_cannot_be_done_refuses_its_share() {
 
 #[test]
 fn a_session_that_cannot_be_kept_is_told() {
-    let objects = http("[{sessionPersistence: {sessionName: s}, backendRefs: [{name: v1, port: 80}]}]");
+    let objects = http("[{sessionPersistence: {sessionName: a b}, backendRefs: [{name: v1, port: 80}]}]");
     assert_eq!(GET.goes(&compiled(&objects)), "to v1.shop:80");
-    let want =
-        "0 PartiallyInvalid=true UnsupportedValue: spec.rules[0].sessionPersistence: requests are balanced without it";
+    let want = "0 PartiallyInvalid=true UnsupportedValue: spec.rules[0].sessionPersistence: \"a b\" is no name of a header or cookie, expected at \
+                most 128 letters, digits and !#$%&'*+-.^_`|~: requests are balanced without it";
     assert_eq!(of_r(&objects), [ACCEPTED, RESOLVED, want]);
 }

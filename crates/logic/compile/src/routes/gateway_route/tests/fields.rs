@@ -304,3 +304,23 @@ fn durations_are_kept_to_the_millisecond() {
         1,
     );
 }
+
+#[test]
+fn clients_hold_on_to_where_they_went_as_the_rule_says() {
+    for (said, want) in [
+        ("{sessionName: s}", "goes on with its endpoint by the cookie s"),
+        ("{sessionName: S, type: Header}", "goes on with its endpoint by the header s"),
+        ("{}", "goes on with its endpoint by the cookie weir-session-"),
+    ] {
+        let compiled = compiled(&http(&format!("[{{sessionPersistence: {said}, {V1}}}]")));
+        let goes = get("/").goes(&compiled);
+        assert!(goes.starts_with("to v1.shop:80; ") && goes.contains(want), "{said}: {goes}");
+    }
+    let name = |index: usize| {
+        let rules = format!(
+            "[{{matches: [{{path: {{value: /a}}}}], sessionPersistence: {{}}, {V1}}}, {{sessionPersistence: {{}}, {V1}}}]"
+        );
+        get(["/a", "/b"][index]).goes(&compiled(&http(&rules)))
+    };
+    assert_ne!(name(0), name(1), "each rule has a name of its own");
+}

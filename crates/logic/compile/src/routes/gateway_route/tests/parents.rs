@@ -1,6 +1,7 @@
 //! What a route is attached to: whose requests it is for, of which ports, and what is said where it cannot be.
 
 use weir_model::{AppProtocol, HealthPolicy, ServiceName, ServicePort};
+use weir_route::TcpFacts;
 use weir_world::{Mesh, World};
 
 use super::*;
@@ -122,7 +123,8 @@ fn a_tcp_route_takes_connections_and_the_oldest_takes_all() {
         let host: Hostname = format!("web.shop{DOMAIN}").parse().unwrap();
         let asker = Asker { namespace: None, labels: None, gateway: MESH, port: Port::new(port).unwrap() };
         let table = &compiled.serving.host(&host).unwrap().tcp;
-        let decision = table.decide("10.0.0.1".parse().unwrap(), &asker, &mut SmallRng::seed_from_u64(1));
+        let facts = TcpFacts { destination: [10, 0, 0, 1].into(), client: [10, 0, 0, 2].into(), name: None };
+        let decision = table.decide(&facts, &asker, &mut SmallRng::seed_from_u64(1));
         short(&decision.to_string()).split(" (f.yaml").next().unwrap().to_owned()
     };
     let young = ", creationTimestamp: '2026-08-02T00:00:00Z'";

@@ -1,18 +1,28 @@
 //! Rules for connections that are not HTTP.
 
-use std::net::IpAddr;
+use weir_route::TcpFacts;
 
 use super::*;
 
 /// What becomes of a connection to `db`, asked for at this address and port by somebody of this namespace.
 fn at(compiled: &Compiled, address: &str, asked: u16, namespace: Option<&str>) -> String {
+    let facts = TcpFacts { destination: address.parse().unwrap(), client: [10, 9, 9, 9].into(), name: None };
+    with(compiled, &facts, asked, namespace)
+}
+
+fn with(compiled: &Compiled, facts: &TcpFacts<'_>, asked: u16, namespace: Option<&str>) -> String {
     let namespace = namespace.map(|namespace| namespace.parse().unwrap());
     let labels = [("app", "ui")];
     let asker = Asker { namespace: namespace.as_ref(), labels: Some(&labels), gateway: MESH, port: port(asked) };
-    let address: IpAddr = address.parse().unwrap();
     let host: Hostname = "db.shop.svc.cluster.local".parse().unwrap();
     let table = compiled.serving.host(&host).map(|host| host.tcp.clone()).unwrap_or_default();
-    table.decide(address, &asker, &mut SmallRng::seed_from_u64(1)).to_string()
+    table.decide(facts, &asker, &mut SmallRng::seed_from_u64(1)).to_string()
+}
+
+/// What becomes of a connection that asks for a host by TLS.
+fn asking(compiled: &Compiled, name: Option<&str>, asked: u16) -> String {
+    let facts = TcpFacts { destination: [10, 1, 2, 3].into(), client: [10, 9, 9, 9].into(), name };
+    with(compiled, &facts, asked, None)
 }
 
 fn of_db(rest: &str) -> Compiled {
@@ -86,49 +96,52 @@ fn on_a_port_without_a_rule_connections_go_to_the_service_itself() {
 }
 
 #[test]
-fn of_tls_a_rule_for_the_very_host_counts_on_its_ports_of_tls() {
+fn the_host_that_tls_asks_for_counts_on_ports_of_tls() {
     let tls = |hosts: &str, rest: &str| {
         of_db(&format!("tls: [{{match: [{{sniHosts: [{hosts}]{rest}}}], route: [{{destination: {{host: web}}}}]}}]"))
     };
-    for hosts in ["db.shop.svc.cluster.local", "other.com, '*.shop.svc.cluster.local'"] {
+    let own = "db.shop.svc.cluster.local";
+    let yes = "VirtualService shop/v, spec.tls[0] (f.yaml:5): to web.shop.svc.cluster.local:80";
+    let no = "there are routes: closed: no rule of any route is for this connection";
+    for (hosts, name, want) in [
+        ("db.shop.svc.cluster.local", Some(own), yes),
+        ("other.com, '*.shop.svc.cluster.local'", Some(own), yes),
+        ("other.com, '*.shop.svc.cluster.local'", Some("other.com"), yes),
+        ("other.com", Some(own), no),
+        ("other.com", None, no),
+    ] {
         let compiled = tls(hosts, "");
         assert_eq!(compiled.findings, [], "{hosts}");
-        assert_eq!(
-            at(&compiled, "10.1.2.3", 443, None),
-            "VirtualService shop/v, spec.tls[0] (f.yaml:5): to web.shop.svc.cluster.local:80",
-            "{hosts}"
-        );
-        assert!(at(&compiled, "10.1.2.3", 5432, None).ends_with(": to db.shop.svc.cluster.local"), "{hosts}");
+        assert_eq!(asking(&compiled, name, 443), want, "{hosts} {name:?}");
+        assert!(asking(&compiled, name, 5432).ends_with(": to db.shop.svc.cluster.local"), "{hosts}");
     }
-    for (hosts, rest) in [("other.com", ""), ("db.shop.svc.cluster.local", ", port: 5432")] {
-        let compiled = tls(hosts, rest);
-        let findings: Vec<String> = compiled.findings.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            findings,
-            [
-                "VirtualService shop/v spec.tls[0]: the name that a client of TLS sends is not read: a rule counts only if sniHosts has the service's own \
-              host, on its ports of TLS; this one has no effect (f.yaml:5 (document 1))"
-            ],
-            "{hosts}"
-        );
-        assert!(at(&compiled, "10.1.2.3", 443, None).ends_with(": to db.shop.svc.cluster.local"), "{hosts}");
-    }
-}
-
-#[test]
-fn a_client_s_address_is_not_asked_for() {
-    let compiled = of_db(
-        "tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: web}}]}, {route: [{destination: {host: canary}}]}]",
-    );
+    let compiled = tls("db.shop.svc.cluster.local", ", port: 5432");
     let findings: Vec<String> = compiled.findings.iter().map(ToString::to_string).collect();
     assert_eq!(
         findings,
         [
-            "VirtualService shop/v spec.tcp[0].match[0].sourceSubnet: addresses of clients are not asked for: the match never holds, the others may \
+            "VirtualService shop/v spec.tls[0]: it is for no port where a service that it is for speaks TLS (named tls or https): it has no effect \
           (f.yaml:5 (document 1))"
         ]
     );
-    assert!(at(&compiled, "10.1.2.3", 9, None).ends_with(": to canary.shop.svc.cluster.local:8080"));
+    assert!(asking(&compiled, Some(own), 443).ends_with(": to db.shop.svc.cluster.local"));
+}
+
+#[test]
+fn where_a_client_connects_from_counts() {
+    let compiled = of_db(
+        "tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: web}}]}, {route: [{destination: {host: canary}}]}]",
+    );
+    assert_eq!(compiled.findings, []);
+    for (client, want) in [
+        ("10.9.9.9", "web.shop.svc.cluster.local:80"),
+        ("192.0.2.1", "canary.shop.svc.cluster.local:8080"),
+        ("fd00::1", "canary.shop.svc.cluster.local:8080"),
+    ] {
+        let facts = TcpFacts { destination: [10, 1, 2, 3].into(), client: client.parse().unwrap(), name: None };
+        let said = with(&compiled, &facts, 9, None);
+        assert!(said.ends_with(&format!(": to {want}")), "{client}: {said}");
+    }
     let never = of_db("tcp: [{route: [{destination: {host: web}}]}, {route: [{destination: {host: canary}}]}]");
     let findings: Vec<String> = never.findings.iter().map(ToString::to_string).collect();
     assert_eq!(

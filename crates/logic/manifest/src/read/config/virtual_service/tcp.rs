@@ -72,7 +72,7 @@ impl Reading<'_> {
 
     fn asked(&mut self, fields: &Fields<'_>) -> TcpMatch {
         let destinations = self.list(fields.field("destinationSubnets"), Self::subnet);
-        TcpMatch { destinations, asker: self.asker(fields) }
+        TcpMatch { destinations, asker: self.asker(fields), ..TcpMatch::default() }
     }
 
     fn subnet(&mut self, at: &At<'_>, text: &str) -> Option<IpNet> {

@@ -314,6 +314,7 @@ fn rules_for_connections_are_read() {
             namespace: Some("x".parse().unwrap()),
             gateways: vec![MESH.into()],
         },
+        ..TcpMatch::default()
     };
     let route =
         |weight| vec![VirtualRoute { line: 4, destination: to("db"), weight, headers: VirtualHeaders::default() }];
@@ -322,6 +323,7 @@ fn rules_for_connections_are_read() {
     let asked = TcpMatch {
         destinations: nets(&["10.0.0.1/32"]),
         asker: AskerMatch { port: Some(port(443)), ..AskerMatch::default() },
+        ..TcpMatch::default()
     };
     let sni_hosts = vec!["a.b".parse().unwrap(), "*.c".parse().unwrap()];
     assert_eq!(

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weir_model::{Match, Policy, PolicyAction, PolicyRule, PolicyScope, Sides, Workload};
 
 /// The policy.
-pub(super) fn policy(policy: &Policy) -> Value {
+pub fn policy(policy: &Policy) -> Value {
     json!({
         "name": policy.name.name(),
         "namespace": policy.name.namespace.as_str(),
@@ -24,7 +24,7 @@ pub(super) fn policy(policy: &Policy) -> Value {
 }
 
 /// Whether it covers the workload.
-pub(super) fn covers(policy: &Policy, workload: &Workload) -> bool {
+pub fn covers(policy: &Policy, workload: &Workload) -> bool {
     match policy.scope {
         PolicyScope::Mesh => true,
         PolicyScope::Namespace => policy.name.namespace == workload.namespace,
@@ -71,48 +71,6 @@ fn side<T>(all: &mut Vec<String>, what: &str, sides: &Sides<T>, text: impl Fn(&T
 }
 
 #[cfg(test)]
-mod tests {
-    use weir_model::{Clause, Port, Tunnel};
-
-    use super::*;
-    use crate::testing::{from, policy as written, to, uid, world};
-
-    #[test]
-    fn a_rule_reads_as_what_it_matches() {
-        let not_80 = Match { destination_ports: Sides::none([Port::new(80).unwrap()]), ..from("x") };
-        let rule_of = |clauses: Vec<Clause>| PolicyRule { clauses, ..PolicyRule::default() };
-        for (clauses, want) in [
-            (vec![], "everything"),
-            (vec![Clause(vec![])], "nothing"),
-            (vec![Clause(vec![Match::default()])], "nothing"),
-            (vec![Clause(vec![from("x")])], "principal in [cluster.local/ns/ns/sa/x]"),
-            (
-                vec![Clause(vec![from("x"), from("y")]), Clause(vec![to(80)])],
-                "(principal in [cluster.local/ns/ns/sa/x] or principal in [cluster.local/ns/ns/sa/y]) and port in [80]",
-            ),
-            (vec![Clause(vec![not_80])], "(principal in [cluster.local/ns/ns/sa/x] and port not in [80])"),
-        ] {
-            assert_eq!(rule(&rule_of(clauses))["matches"], want);
-        }
-    }
-
-    #[test]
-    fn a_policy_covers_what_the_world_says_it_covers() {
-        let world = world([], Tunnel::Hbone);
-        let workload = world.workload(&uid("a")).unwrap();
-        let mut one = written("p", PolicyAction::Deny, []);
-        for (scope, named, namespace, want) in [
-            (PolicyScope::Mesh, false, "other", true),
-            (PolicyScope::Namespace, false, "ns", true),
-            (PolicyScope::Namespace, false, "other", false),
-            (PolicyScope::Workloads, false, "ns", false),
-            (PolicyScope::Workloads, true, "ns", true),
-        ] {
-            one.scope = scope;
-            one.name = weir_model::PolicyName::new(namespace.parse().unwrap(), "p").unwrap();
-            let mut workload = Workload::clone(&workload);
-            workload.policies.extend(named.then(|| one.name.clone()));
-            assert_eq!(covers(&one, &workload), want, "{scope:?} of {namespace}");
-        }
-    }
+pub(super) fn rule_text(one: &PolicyRule) -> String {
+    rule(one)["matches"].as_str().unwrap_or_default().to_owned()
 }
