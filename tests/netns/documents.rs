@@ -1,6 +1,7 @@
 //! What documents say to type is typed: commands that need no cluster, and the way of five minutes. What they say is printed is what is printed.
 
 use std::{
+    collections::BTreeMap,
     env,
     io::Read,
     path::Path,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use weir_documents::{Block, Mark, blocks, documents, matches, root};
+use weir_documents::{Block, Mark, blocks, documents, matches, root, sections};
 use weir_testbed::binary;
 
 /// How long one command may take.
@@ -80,6 +81,50 @@ fn commands_without_a_cluster_print_what_documents_say() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Types and labels of metrics as docs/reference/metrics.md has them for a program.
+fn reference(program: &str) -> anyhow::Result<BTreeMap<String, (String, String)>> {
+    let text = std::fs::read_to_string(root().join("docs/reference/metrics.md"))?;
+    let section = sections(&text).into_iter().find(|section| section.title == program).context("a section")?;
+    let rows = section.rows("metric").into_iter().map(|cells| match cells.as_slice() {
+        [name, kind, labels, ..] => Ok((name.clone(), (kind.clone(), labels.replace('`', "")))),
+        _ => bail!("{cells:?}"),
+    });
+    rows.collect()
+}
+
+/// Holds what a program that has work to do serves as metrics against the reference: names, types, labels.
+fn metrics_are_as_the_reference_says(place: &str, program: &str, built: &Path) -> anyhow::Result<()> {
+    let (text, ended) =
+        run(&format!("cargo xtask demo in {place} weir-testbed get --to [::1]:15020 --path /metrics"), built)?;
+    ensure!(ended == 0, "{text}");
+    let reference = reference(program)?;
+    let mut named = 0;
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let (want, _) = reference.get(name).with_context(|| format!("{program}: {name} is not in the reference"))?;
+            ensure!(kind == want, "{program}: {name} is a {kind}, the reference says {want}");
+            named += 1;
+            continue;
+        }
+        let Some((name, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) else { continue };
+        let labels: Vec<&str> = labels_of(rest).into_iter().filter(|label| *label != "le").collect();
+        match reference.get(name) {
+            Some((_, want)) if !want.starts_with("those of ") => {
+                ensure!(labels.join(", ") == *want, "{program}: {name} has {labels:?}, the reference says {want:?}");
+            }
+            // Of histograms the series have other names; of others the labels are documented elsewhere.
+            Some(_) | None => {}
+        }
+    }
+    ensure!(named > 10, "{program} serves {named} metrics:\n{text}");
+    Ok(())
+}
+
+/// The names of labels in what stands behind the opening brace of a series.
+fn labels_of(series: &str) -> Vec<&str> {
+    series.split("=\"").filter_map(|part| part.rsplit(['{', ',']).next()).filter(|name| !name.contains('}')).collect()
+}
+
 #[test]
 fn six_commands_lead_from_a_checkout_to_a_mesh_with_a_policy_a_split_and_a_number() -> anyhow::Result<()> {
     let built = built()?;
@@ -100,6 +145,11 @@ fn six_commands_lead_from_a_checkout_to_a_mesh_with_a_policy_a_split_and_a_numbe
     for (block, ends_with) in &steps {
         if failed.is_none() {
             failed = holds(block, *ends_with, &built).err();
+            if failed.is_none() && block.commands.contains(" sum ") {
+                let programs = [("node1", "weir-agent"), ("waypoint", "weir-waypoint")];
+                let check = |(place, program)| metrics_are_as_the_reference_says(place, program, &built);
+                failed = programs.into_iter().try_for_each(check).err();
+            }
             eprintln!("{:>5.1} s  {}", start.elapsed().as_secs_f64(), block.commands.trim());
         }
     }

@@ -120,6 +120,25 @@ const ROWS: &[(&str, Is, &str, &str)] = &[
         "any",
         "never kept: it may hold what a Secret held",
     ),
+    (
+        "galley.istio.io/analyze-suppress",
+        Is::Annotation,
+        "any",
+        "codes, separated by commas, that `weirctl analyze` does not tell of this object; `*` is all",
+    ),
+    (
+        "gateway.networking.k8s.io/gateway-class-name",
+        Is::Written,
+        "what a waypoint is made of",
+        "the class of its Gateway, beside `gateway.networking.k8s.io/gateway-name`",
+    ),
+    (
+        "gateway.istio.io/managed",
+        Is::Written,
+        "what a waypoint is made of",
+        "`istio.io-mesh-controller`: by this tools find waypoints",
+    ),
+    ("app.kubernetes.io/part-of", Is::Written, "what a waypoint is made of", "`weir`"),
     ("ambient.istio.io/redirection", Is::Written, "Pod", "`enabled` while an agent has caught it"),
 ];
 
