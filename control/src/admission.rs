@@ -18,7 +18,7 @@ pub(crate) use trust::trust;
 const PATH: &str = "/validate";
 /// Reviews judged at once: each may need a processor for a moment.
 const AT_ONCE: usize = 2;
-/// How long an answer may take, waiting included. The configuration in `deploy/webhook.yaml` waits for 5 s.
+/// How long an answer may take, waiting included. The configuration in `deploy/base/webhook.yaml` waits for 5 s.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// Answers reviews until `ended`. Until the mesh is read nobody is told anything but that.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use weir_kube::{AnyKind, AnyName, Applying, Client, Error, Others, Run, object_apply, object_get};
 
 use bundle::Bundle;
+use wait::{Waiting, is_ready};
 
 /// As whom fields are applied.
 const MANAGER: &str = "weirctl";
@@ -19,6 +20,8 @@ const MANAGER: &str = "weirctl";
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "weir");
 /// Where everything runs.
 pub(crate) const NAMESPACE: &str = "weir-system";
+/// By which API servers ask weir-control about objects, and refuse some while it does not answer.
+const ADMISSION: &str = "ValidatingWebhookConfiguration";
 /// How the definitions of the Gateway API come: they are its own, and other programs of the cluster may need a certain version.
 const GATEWAY_API: &str =
     "kubectl apply -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.4.0/standard-install.yaml";
@@ -127,15 +130,25 @@ pub(crate) fn install(asked: &Install) -> Result<String> {
         needs_gateway_api(&client, &objects).await?;
         let run = if asked.dry_run { Run::Dry } else { Run::Real };
         let mut installing = Installing { client: &client, run, namespace_is_there: true };
-        for object in &objects {
-            let said = installing.apply(object).await?;
-            say(&said);
+        let (asking, others): (Vec<Value>, Vec<Value>) =
+            objects.into_iter().partition(|object| object["kind"] == ADMISSION);
+        for object in &others {
+            say(&installing.apply(object).await?);
+        }
+        let waiting = (!asked.timeout.is_zero() && !asked.dry_run).then(|| Waiting::new(&client, asked.timeout));
+        if let Some(waiting) = &waiting {
+            waiting.until_ready("Deployment", &others).await?;
+        }
+        // Only now that somebody answers.
+        for object in &asking {
+            say(&installing.admit(object, &others).await?);
         }
         if asked.dry_run {
             return Ok("nothing was done: --dry-run\n".to_owned());
         }
-        if !asked.timeout.is_zero() {
-            wait::until_ready(&client, &objects, asked.timeout).await?;
+        if let Some(waiting) = &waiting {
+            waiting.until_trusted(&asking).await?;
+            waiting.until_ready("DaemonSet", &others).await?;
         }
         Ok("the mesh is there. A namespace joins it with: kubectl label namespace NAME istio.io/dataplane-mode=ambient\n"
             .to_owned())
@@ -164,6 +177,20 @@ struct Installing<'a> {
 }
 
 impl Installing<'_> {
+    /// Applies what lets API servers ask, unless who would answer is known not to run: then what they ask about would be refused.
+    async fn admit(&mut self, object: &Value, others: &[Value]) -> Result<String> {
+        let name = AnyName::of(object).context("a manifest has a kind and a name")?;
+        if self.run == Run::Real {
+            for answers in others.iter().filter(|one| one["kind"] == "Deployment").filter_map(AnyName::of) {
+                let there = object_get(self.client, &answers).await.map_err(|error| allowed(error, &answers, "get"))?;
+                if !is_ready(&there.unwrap_or_default()) {
+                    return Ok(format!("later      {name}: {answers} is not ready; weirctl install again makes it"));
+                }
+            }
+        }
+        self.apply(object).await
+    }
+
     /// Applies an object, unless it is somebody else's; answers with what was done.
     async fn apply(&mut self, object: &Value) -> Result<String> {
         let name = AnyName::of(object).context("a manifest has a kind and a name")?;

@@ -8,7 +8,7 @@ use tokio::{
 };
 use weir_kube::{Applied, Client, Leadership};
 
-/// The configuration, as `deploy/webhook.yaml` has it.
+/// The configuration, as `deploy/base/webhook.yaml` has it.
 const NAME: &str = "weir-validator";
 /// How often it is looked at: somebody may have applied it again, without roots.
 const AUDIT: Duration = Duration::from_secs(15);

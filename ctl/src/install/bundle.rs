@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Overlay, setting};
+use super::{ADMISSION, Overlay, setting};
 
 const DEFINITIONS: &str = include_str!("../../../deploy/rendered/crds.yaml");
 const DEFAULT: &str = include_str!("../../../deploy/rendered/default.yaml");
@@ -50,7 +50,7 @@ impl Bundle {
         &self.0
     }
 
-    /// The objects, in the order they are made in: namespace and definitions before what needs them.
+    /// The objects, in the order they are made in: namespace and definitions before what needs them, and last who is asked about all others.
     pub(super) fn objects(&self) -> Result<Vec<Value>> {
         let documents = self.0.split("---\n").filter(|text| !text.trim().is_empty());
         let read = |text| serde_saphyr::from_str::<Value>(text).context("a manifest of this program");
@@ -58,6 +58,7 @@ impl Bundle {
         objects.sort_by_key(|object| match object["kind"].as_str() {
             Some("Namespace") => 0,
             Some("CustomResourceDefinition") => 1,
+            Some(ADMISSION) => 3,
             Some(_) | None => 2,
         });
         Ok(objects)
@@ -100,5 +101,6 @@ mod tests {
         let at = |kind: &str| kinds.iter().position(|one| *one == kind).unwrap();
         assert_eq!(at("Namespace"), 0);
         assert!(at("CustomResourceDefinition") < at("ClusterRole") && at("ServiceAccount") < at("Deployment"));
+        assert_eq!(at(ADMISSION), kinds.len() - 1, "it asks who has to run by then");
     }
 }

@@ -9,7 +9,7 @@ use weir_kube::{
     AnyKind, AnyName, Applying, Client, Deleted, Others, Run, object_apply, object_delete, object_get, objects_list,
 };
 
-use super::{MANAGER, NAMESPACE, Overlay, PART_OF, allowed, bundle::Bundle, is_others, say};
+use super::{ADMISSION, MANAGER, NAMESPACE, Overlay, PART_OF, allowed, bundle::Bundle, is_others, say};
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -34,8 +34,12 @@ pub(super) async fn all(client: &Client, purge: bool, within: Duration) -> Resul
     let mut objects = Bundle::of(Overlay::Ha, &[])?.objects()?;
     objects.reverse();
     let agent = objects.iter().find(|one| one["kind"] == "DaemonSet").context("the manifests have an agent")?.clone();
+    // Before who answers: while nobody does, no object of the mesh's kinds can be changed, to clean up or otherwise.
+    for object in objects.iter().filter(|object| object["kind"] == ADMISSION) {
+        removing.delete(&AnyName::of(object).context("a manifest has a kind and a name")?).await?;
+    }
     let control = AnyKind::new("apps/v1", "Deployment").named(Some(NAMESPACE), "weir-control");
-    // First, for it would make again what is taken away.
+    // Then who would make again what is taken away.
     removing.delete(&control).await?;
     removing.until_no_pods("app.kubernetes.io/name=weir-control").await?;
     removing.waypoints().await?;

@@ -7,42 +7,98 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use weir_kube::{AnyKind, AnyName, Client, object_get, objects_list};
 
-use super::{NAMESPACE, say};
+use super::{NAMESPACE, allowed, say};
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Most pods that are looked at, and most that are named.
 const MANY: usize = 20_000;
 const NAMED: usize = 10;
+/// What to do when it took too long.
+const AGAIN: &str = "weirctl install goes on where this ended";
 
-/// Waits until every Deployment and DaemonSet of these is ready.
-pub(super) async fn until_ready(client: &Client, objects: &[Value], within: Duration) -> Result<()> {
-    let deadline = Instant::now() + within;
-    let names = objects.iter().filter_map(AnyName::of);
-    let runs = names.filter(|name| matches!(name.kind.kind.as_str(), "Deployment" | "DaemonSet"));
-    for name in runs {
-        let mut said = String::new();
-        loop {
-            let (ready, wanted) = progress(&object_get(client, &name).await?.unwrap_or_default());
-            let line = format!("ready      {name}: {ready} of {}", wanted.map_or("?".to_owned(), |n| n.to_string()));
-            if line != said {
-                say(&line);
-                said = line;
+/// Waits, for all there is to wait for together not longer than it may.
+pub(super) struct Waiting<'a> {
+    client: &'a Client,
+    within: Duration,
+    deadline: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    /// From now on.
+    pub(super) fn new(client: &'a Client, within: Duration) -> Self {
+        Self { client, within, deadline: Instant::now() + within }
+    }
+
+    /// Waits until every object of a kind, Deployments or DaemonSets, is ready.
+    pub(super) async fn until_ready(&self, kind: &str, objects: &[Value]) -> Result<()> {
+        for name in objects.iter().filter_map(AnyName::of).filter(|name| name.kind.kind == kind) {
+            let mut said = String::new();
+            loop {
+                let (ready, wanted) = progress(&self.get(&name).await?);
+                let line =
+                    format!("ready      {name}: {ready} of {}", wanted.map_or("?".to_owned(), |n| n.to_string()));
+                if line != said {
+                    say(&line);
+                    said = line;
+                }
+                if wanted.is_some_and(|wanted| ready >= wanted) {
+                    break;
+                }
+                if self.is_over().await {
+                    let why = unready(self.client, &name).await.unwrap_or_default();
+                    bail!("{name} is not ready after {} s{why}\n{AGAIN}", self.within.as_secs());
+                }
             }
-            if wanted.is_some_and(|wanted| ready >= wanted) {
-                break;
+        }
+        Ok(())
+    }
+
+    /// Waits until API servers know whom they ask: before that they refuse what they would ask about.
+    pub(super) async fn until_trusted(&self, objects: &[Value]) -> Result<()> {
+        for name in objects.iter().filter_map(AnyName::of) {
+            while !is_trusted(&self.get(&name).await?) {
+                if self.is_over().await {
+                    bail!(
+                        "{name} has no roots after {} s, so that policies and routes are refused: the log of the weir-control that leads says why it does not write \
+                         them\n{AGAIN}; `kubectl delete {} {}` does without",
+                        self.within.as_secs(),
+                        name.kind.resource_name(),
+                        name.name
+                    );
+                }
             }
-            if Instant::now() >= deadline {
-                let why = unready(client, &name).await.unwrap_or_default();
-                bail!(
-                    "{name} is not ready after {} s{why}\nweirctl install goes on where this ended",
-                    within.as_secs()
-                );
-            }
+            say(&format!("trusted    {name}"));
+        }
+        Ok(())
+    }
+
+    async fn get(&self, name: &AnyName) -> Result<Value> {
+        let there = object_get(self.client, name).await.map_err(|error| allowed(error, name, "get"))?;
+        Ok(there.unwrap_or_default())
+    }
+
+    /// Whether there is no time left; waits a moment if there is.
+    async fn is_over(&self) -> bool {
+        let is_over = Instant::now() >= self.deadline;
+        if !is_over {
             sleep(LOOK_AGAIN).await;
         }
+        is_over
     }
-    Ok(())
+}
+
+/// Whether who is asked by every webhook is known by roots.
+fn is_trusted(object: &Value) -> bool {
+    let webhooks = object["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let roots = |webhook: &Value| webhook["clientConfig"]["caBundle"].as_str().is_some_and(|roots| !roots.is_empty());
+    !webhooks.is_empty() && webhooks.iter().all(roots)
+}
+
+/// Whether a Deployment or DaemonSet is ready.
+pub(super) fn is_ready(object: &Value) -> bool {
+    let (ready, wanted) = progress(object);
+    wanted.is_some_and(|wanted| ready >= wanted)
 }
 
 /// How many pods of a Deployment or DaemonSet are ready, and how many there should be, once its controller has seen it as it is.
@@ -127,6 +183,21 @@ mod tests {
             ),
         ] {
             assert_eq!(progress(&object), want, "{object}");
+        }
+    }
+
+    #[test]
+    fn who_is_asked_is_trusted_once_every_webhook_has_roots() {
+        let webhooks = |bundles: &[Option<&str>]| json!({"webhooks": bundles.iter().map(|roots| json!({"clientConfig": {"caBundle": roots}})).collect::<Vec<_>>()});
+        for (object, want) in [
+            (json!(null), false),
+            (webhooks(&[]), false),
+            (webhooks(&[None]), false),
+            (webhooks(&[Some("")]), false),
+            (webhooks(&[Some("roots"), None]), false),
+            (webhooks(&[Some("roots"), Some("roots")]), true),
+        ] {
+            assert_eq!(is_trusted(&object), want, "{object}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who set which field: server-side apply, simply but truly.
 //!
-//! An object is seen as its leaves. Lists are leaves, but for `conditions`, whose items are known by their type. A manager owns the leaves it
+//! An object is seen as its leaves. Lists are leaves, but for `conditions`, whose items are known by their type, and `webhooks`, by name. A manager owns the leaves it
 //! has set last; who applies another value to a leaf of somebody else is refused unless by force; what a manager no longer applies, and
 //! nobody else has set, goes.
 
@@ -19,6 +19,15 @@ type Manager = (String, &'static str, String);
 /// Who owns which leaves.
 pub(crate) type Managers = BTreeMap<Manager, BTreeSet<Place>>;
 
+/// The field by which items of a list are known, if they are.
+fn key_of(list: &str) -> Option<&'static str> {
+    match list {
+        "conditions" => Some("type"),
+        "webhooks" => Some("name"),
+        _ => None,
+    }
+}
+
 /// All leaves of an object that belong to somebody.
 fn leaves(object: &Value) -> BTreeMap<Place, Value> {
     let mut all = BTreeMap::new();
@@ -33,12 +42,13 @@ fn leaves(object: &Value) -> BTreeMap<Place, Value> {
 }
 
 fn collect(value: &Value, place: &mut Place, all: &mut BTreeMap<Place, Value>) {
-    let items: Vec<(String, &Value)> = match value {
-        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value)).collect(),
-        Value::Array(items) if place.last().is_some_and(|last| last == "conditions") => {
-            items.iter().map(|item| (item["type"].as_str().unwrap_or_default().to_owned(), item)).collect()
+    let key = place.last().and_then(|last| key_of(last));
+    let items: Vec<(String, &Value)> = match (value, key) {
+        (Value::Object(fields), _) => fields.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        (Value::Array(items), Some(key)) => {
+            items.iter().map(|item| (item[key].as_str().unwrap_or_default().to_owned(), item)).collect()
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_), _) => {
             all.insert(place.clone(), value.clone());
             return;
         }
@@ -50,8 +60,8 @@ fn collect(value: &Value, place: &mut Place, all: &mut BTreeMap<Place, Value>) {
     }
 }
 
-/// Sets a leaf, or takes it away.
-fn set(object: &mut Value, place: &[String], leaf: Option<&Value>) {
+/// Sets a leaf, or takes it away; items of a list are known by `key`.
+fn set(object: &mut Value, place: &[String], key: &str, leaf: Option<&Value>) {
     let [first, rest @ ..] = place else {
         if let Some(leaf) = leaf {
             *object = leaf.clone();
@@ -59,14 +69,14 @@ fn set(object: &mut Value, place: &[String], leaf: Option<&Value>) {
         return;
     };
     if let Value::Array(items) = object {
-        let at = items.iter().position(|item| item["type"] == json!(first));
+        let at = items.iter().position(|item| item[key] == json!(first));
         let at = at.unwrap_or_else(|| {
-            items.push(json!({"type": first}));
+            items.push(json!({key: first}));
             items.len() - 1
         });
-        set(&mut items[at], rest, leaf);
-        // A condition of which only the type is left is none.
-        if leaf.is_none() && items[at].as_object().is_none_or(|fields| fields.keys().all(|key| key == "type")) {
+        set(&mut items[at], rest, key, leaf);
+        // An item of which only its name is left is none.
+        if leaf.is_none() && items[at].as_object().is_none_or(|fields| fields.keys().all(|field| field == key)) {
             items.remove(at);
         }
         return;
@@ -79,8 +89,9 @@ fn set(object: &mut Value, place: &[String], leaf: Option<&Value>) {
         fields.remove(first);
         return;
     }
-    let empty = if first == "conditions" && !rest.is_empty() { json!([]) } else { json!({}) };
-    set(fields.entry(first.clone()).or_insert(empty), rest, leaf);
+    let list = key_of(first).filter(|_| !rest.is_empty());
+    let empty = if list.is_some() { json!([]) } else { json!({}) };
+    set(fields.entry(first.clone()).or_insert(empty), rest, list.unwrap_or_default(), leaf);
 }
 
 /// Applies the fields `applied` names. `part` is `status` or empty.
@@ -114,11 +125,11 @@ pub(crate) fn apply(
     let dropped = managers.insert(me.clone(), mine.clone()).unwrap_or_default();
     for place in dropped.difference(&mine) {
         if !managers.iter().any(|(other, owned)| *other != me && owned.contains(place)) {
-            set(&mut object, place, None);
+            set(&mut object, place, "", None);
         }
     }
     for (place, value) in &wanted {
-        set(&mut object, place, Some(value));
+        set(&mut object, place, "", Some(value));
     }
     managers.retain(|_, owned| !owned.is_empty());
     Ok((object, managers))
@@ -189,5 +200,17 @@ mod tests {
         assert_eq!(two["status"]["conditions"].as_array().map(Vec::len), Some(2));
         let (three, _) = apply(&two, &managers, &json!({}), ("y", "status"), false).unwrap();
         assert_eq!(three["status"]["conditions"], json!([{"type": "Ready", "status": "True"}]));
+    }
+
+    #[test]
+    fn what_others_set_of_a_webhook_stays_when_it_is_applied_again() {
+        let hook = |path: &str| json!({"webhooks": [{"name": "a", "clientConfig": {"path": path}}]});
+        let (one, managers) = apply(&json!({}), &Managers::new(), &hook("/a"), ("x", ""), false).unwrap();
+        let mut after = one.clone();
+        after["webhooks"][0]["clientConfig"]["caBundle"] = json!("roots");
+        let managers = updated(&managers, &one, &after, ("y", ""));
+        let (two, _) = apply(&after, &managers, &hook("/b"), ("x", ""), false).unwrap();
+        let want = json!([{"name": "a", "clientConfig": {"path": "/b", "caBundle": "roots"}}]);
+        assert_eq!(two["webhooks"], want);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ async fn count(client: &Client, kinds: &[(&str, &str)]) -> Result<usize> {
     Ok(sum)
 }
 
-const MADE: [(&str, &str); 9] = [
+const MADE: [(&str, &str); 10] = [
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
     ("apps/v1", "Deployment"),
@@ -83,7 +83,11 @@ const MADE: [(&str, &str); 9] = [
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
     ("gateway.networking.k8s.io/v1", "GatewayClass"),
+    ADMISSION,
 ];
+/// By which API servers ask, and its name.
+const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
+const VALIDATOR: &str = "weir-validator";
 
 /// Says of a Deployment or DaemonSet what its controller would, once its pods run.
 async fn is_ready(client: &Client, kind: &str, name: &str, pods: u64) -> Result<()> {
@@ -95,6 +99,36 @@ async fn is_ready(client: &Client, kind: &str, name: &str, pods: u64) -> Result<
     Ok(())
 }
 
+/// Writes roots into the webhooks, as the control plane that leads would.
+async fn trusts(client: &Client) -> Result<()> {
+    let all = kind(client, ADMISSION.0, ADMISSION.1);
+    let mut there = eventually("a webhook", || async { all.get_opt(VALIDATOR).await.map_err(Into::into) }).await?;
+    for webhook in there.data["webhooks"].as_array_mut().context("webhooks")? {
+        webhook["clientConfig"]["caBundle"] = json!("cm9vdHM=");
+    }
+    let params = PostParams { field_manager: Some("weir-control".to_owned()), ..PostParams::default() };
+    all.replace(VALIDATOR, &params, &there).await?;
+    Ok(())
+}
+
+/// Asks for what cannot be done whole, and then for what would be done; answers with how many objects there are all the same.
+async fn refused_and_tried(client: &Client, kubeconfig: &Path) -> Result<usize> {
+    let (well, said) = run(kubeconfig, &["install"]).await?;
+    ensure!(
+        !well && said.contains("gateways.gateway.networking.k8s.io") && said.contains("kubectl apply -f https://"),
+        "{said}"
+    );
+    gateway_api(client).await?;
+    let before = count(client, &MADE).await?;
+    let (well, said) = run(kubeconfig, &["install", "--dry-run"]).await?;
+    ensure!(
+        well && said.contains("would make Deployment weir-system/weir-control") && said.contains("nothing was done"),
+        "{said}"
+    );
+    assert_eq!(count(client, &MADE).await?, before, "a dry run made something");
+    Ok(before)
+}
+
 #[tokio::test]
 async fn a_mesh_is_installed_waited_for_and_taken_away_on_our_own_server() -> Result<()> {
     let mut ground = Ground::own().await?;
@@ -102,28 +136,20 @@ async fn a_mesh_is_installed_waited_for_and_taken_away_on_our_own_server() -> Re
     let client = ground.client.clone();
     let kubeconfig = ground.server.as_ref().context("it is ours")?.kubeconfig();
 
-    // Nothing is done where it could not be done whole.
-    let (well, said) = run(&kubeconfig, &["install"]).await?;
-    ensure!(
-        !well && said.contains("gateways.gateway.networking.k8s.io") && said.contains("kubectl apply -f https://"),
-        "{said}"
-    );
-    gateway_api(&client).await?;
-    let before = count(&client, &MADE).await?;
-    let (well, said) = run(&kubeconfig, &["install", "--dry-run"]).await?;
-    ensure!(
-        well && said.contains("would make Deployment weir-system/weir-control") && said.contains("nothing was done"),
-        "{said}"
-    );
-    assert_eq!(count(&client, &MADE).await?, before, "a dry run made something");
-
+    let before = refused_and_tried(&client, &kubeconfig).await?;
     let installing = weirctl(&kubeconfig, &["install", "--set", "image.tag=other"])?;
+    let agents = at_home(&client, "apps/v1", "DaemonSet");
+    eventually("the agents", || async { agents.get_opt("weir-agent").await.map_err(Into::into) }).await?;
+    let asking = kind(&client, ADMISSION.0, ADMISSION.1);
+    assert!(asking.get_opt(VALIDATOR).await?.is_none(), "nobody answers yet");
     is_ready(&client, "Deployment", "weir-control", 2).await?;
+    trusts(&client).await?;
     is_ready(&client, "DaemonSet", "weir-agent", 3).await?;
     let (well, said) = ends(installing).await?;
+    ensure!(said.contains("trusted    ValidatingWebhookConfiguration weir-validator"), "{said}");
     ensure!(well && said.contains("made       DaemonSet weir-system/weir-agent"), "{said}");
     ensure!(said.contains("ready      DaemonSet weir-system/weir-agent: 3 of 3"), "{said}");
-    let agent = at_home(&client, "apps/v1", "DaemonSet").get("weir-agent").await?;
+    let agent = agents.get("weir-agent").await?;
     assert_eq!(agent.data["spec"]["template"]["spec"]["containers"][0]["image"], "ghcr.io/weir-mesh/weir-agent:other");
 
     // The same again changes nothing; another version only what differs.
@@ -135,6 +161,8 @@ async fn a_mesh_is_installed_waited_for_and_taken_away_on_our_own_server() -> Re
             && said.contains("unchanged  ClusterRole weir-control"),
         "{said}"
     );
+    let roots = asking.get(VALIDATOR).await?.data["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    assert_eq!(roots, "cm9vdHM=", "they are the control plane's");
 
     // What others have made stays theirs; what the mesh put elsewhere goes.
     let class = kind(&client, "gateway.networking.k8s.io/v1", "GatewayClass");
@@ -166,6 +194,8 @@ async fn a_mesh_is_installed_waited_for_and_taken_away_on_our_own_server() -> Re
     ensure!(well && said.contains("cleaned    Node n1"), "{said}");
     ensure!(said.contains("Node n2 is not cleaned up: Pod weir-cleanup-n2 on n2"), "{said}");
     ensure!(said.contains("GatewayClass istio-waypoint: it is not Weir's") && said.contains("--purge"), "{said}");
+    let gone = |what: &str| said.find(&format!("deleted    {what}")).with_context(|| format!("{what}: {said}"));
+    ensure!(gone("ValidatingWebhookConfiguration weir-validator")? < gone("Deployment weir-system/weir-control")?);
     assert_eq!(count(&client, &MADE).await?, before + 1 + 3, "one class and one waypoint are others'");
     assert!(inside(&client, &space, "apps/v1", "Deployment").get_opt("theirs").await?.is_some());
     assert!(
@@ -178,6 +208,28 @@ async fn a_mesh_is_installed_waited_for_and_taken_away_on_our_own_server() -> Re
         well && said.contains("deleted    CustomResourceDefinition peerauthentications.security.istio.io"),
         "{said}"
     );
+    ground.clean().await
+}
+
+#[tokio::test]
+async fn nobody_is_asked_while_nobody_answers_on_our_own_server() -> Result<()> {
+    let mut ground = Ground::own().await?;
+    ground.namespace().await?;
+    let kubeconfig = ground.server.as_ref().context("it is ours")?.kubeconfig();
+    let asking = kind(&ground.client, ADMISSION.0, ADMISSION.1);
+    let words = ["install", "--overlay=minimal", "--timeout=0s"];
+    let (well, said) = run(&kubeconfig, &words).await?;
+    let later =
+        "later      ValidatingWebhookConfiguration weir-validator: Deployment weir-system/weir-control is not ready";
+    ensure!(well && said.contains(later), "{said}");
+    assert!(asking.get_opt(VALIDATOR).await?.is_none());
+    is_ready(&ground.client, "Deployment", "weir-control", 1).await?;
+    let (well, said) = run(&kubeconfig, &words).await?;
+    ensure!(well && said.contains("made       ValidatingWebhookConfiguration weir-validator"), "{said}");
+    // Without roots everything it asks about is refused, and who installs is told.
+    is_ready(&ground.client, "DaemonSet", "weir-agent", 1).await?;
+    let (well, said) = run(&kubeconfig, &["install", "--overlay=minimal", "--timeout=1s"]).await?;
+    ensure!(!well && said.contains("has no roots after 1 s") && said.contains("kubectl delete"), "{said}");
     ground.clean().await
 }
 

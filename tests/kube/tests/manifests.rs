@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::ValidatingWebhookConfiguration,
         apps::v1::{DaemonSet, Deployment},
         core::v1::{Namespace, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
@@ -20,6 +21,7 @@ use k8s_openapi::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use weir_manifest::Kind;
 
 const OVERLAYS: [&str; 3] = ["minimal", "default", "ha"];
 
@@ -72,6 +74,7 @@ fn known(object: &Value) -> Result<()> {
         "PodDisruptionBudget" => fits::<PodDisruptionBudget>(object),
         "ClusterRole" => fits::<ClusterRole>(object),
         "ClusterRoleBinding" => fits::<ClusterRoleBinding>(object),
+        "ValidatingWebhookConfiguration" => fits::<ValidatingWebhookConfiguration>(object),
         "Role" => fits::<Role>(object),
         "RoleBinding" => fits::<RoleBinding>(object),
         "CustomResourceDefinition" => fits::<CustomResourceDefinition>(object),
@@ -155,7 +158,11 @@ fn ports_and_probes_are_those_that_programs_listen_on() -> Result<()> {
         let mut ports = BTreeMap::new();
         for port in container["ports"].as_array().context("ports")? {
             let number = port["containerPort"].as_u64().context("a number")?;
-            ensure!(help.contains(&format!("[default: [::]:{number}]")), "{program} does not listen on {number}");
+            let said = strings(&container["args"]).iter().any(|one| one.ends_with(&format!("-addr=[::]:{number}")));
+            ensure!(
+                said || help.contains(&format!("[default: [::]:{number}]")),
+                "{program} does not listen on {number}"
+            );
             ports.insert(port["name"].as_str().context("a name")?, number);
         }
         for probe in ["startupProbe", "readinessProbe"] {
@@ -181,6 +188,62 @@ fn ports_and_probes_are_those_that_programs_listen_on() -> Result<()> {
         let led = texts(&service["spec"]["ports"], "targetPort");
         ensure!(!led.is_empty() && led.iter().all(|one| there.contains(one)), "{name}: {led:?}");
     }
+    Ok(())
+}
+
+/// The group and plural of all that rules name.
+fn named(rules: &Value) -> BTreeSet<(&str, &str)> {
+    let mut all = BTreeSet::new();
+    for rule in rules.as_array().into_iter().flatten() {
+        for group in strings(&rule["apiGroups"]) {
+            all.extend(strings(&rule["resources"]).into_iter().map(|one| (group, one)));
+        }
+    }
+    all
+}
+
+#[test]
+fn who_is_asked_about_objects_listens_there_and_nothing_that_a_cluster_lives_by_waits_for_it() -> Result<()> {
+    let read: BTreeSet<_> =
+        Kind::ALL.iter().filter(|kind| kind.is_custom()).map(|kind| (kind.group(), kind.plural())).collect();
+    for file in OVERLAYS {
+        let objects = rendered(file)?;
+        let asking = objects.last().filter(|one| one["kind"] == "ValidatingWebhookConfiguration");
+        let asking = asking.with_context(|| format!("{file}: it is not the last that is made"))?;
+        let (_, pod) = pods(file)?.into_iter().find(|(program, _)| program == "weir-control").context("its pods")?;
+        let container = &pod["containers"][0];
+        let mut held = BTreeSet::new();
+        for webhook in asking["webhooks"].as_array().context("webhooks")? {
+            let asked = &webhook["clientConfig"]["service"];
+            let meta = |one: &&Value| one["kind"] == "Service" && one["metadata"]["name"] == asked["name"];
+            let service = objects.iter().find(meta).context("its Service")?;
+            ensure!(service["metadata"]["namespace"] == asked["namespace"] && asked["path"] == "/validate", "{asked}");
+            let ports = service["spec"]["ports"].as_array().context("ports")?;
+            let port = ports.iter().find(|one| one["port"] == asked["port"]).context("its port")?;
+            let there = container["ports"].as_array().context("ports")?;
+            let there = there.iter().find(|one| one["name"] == port["targetPort"]).context("the port of its pods")?;
+            let flag = format!("--webhook-addr=[::]:{}", there["containerPort"]);
+            ensure!(strings(&container["args"]).contains(&flag.as_str()), "{file}: no {flag}");
+            // Who applies the file again would take them away.
+            ensure!(webhook["clientConfig"]["caBundle"].is_null(), "the roots are written by who leads");
+            let but = &webhook["namespaceSelector"]["matchExpressions"][0];
+            ensure!(but["operator"] == "NotIn" && but["key"] == "kubernetes.io/metadata.name", "{but}");
+            let but = strings(&but["values"]);
+            ensure!(["kube-system", "kube-node-lease", "weir-system"].iter().all(|one| but.contains(one)), "{but:?}");
+            if webhook["failurePolicy"] != "Ignore" {
+                held.extend(named(&webhook["rules"]));
+            }
+        }
+        ensure!(held == read, "{file}: held up while nobody answers: {held:?}, read: {read:?}");
+        let may = objects.iter().find(|one| one["metadata"]["name"] == "weir-control-webhook").context("its role")?;
+        ensure!(may["rules"][0]["resourceNames"] == json!([asking["metadata"]["name"]]), "{may}");
+    }
+    // Who comes in at all, comes in there.
+    let policies = rendered("default")?
+        .into_iter()
+        .find(|one| one["kind"] == "NetworkPolicy" && one["metadata"]["name"] == "weir-control");
+    let open = texts(&policies.context("a policy")?["spec"]["ingress"][0]["ports"], "port");
+    ensure!(open.iter().any(|port| port == "https-webhook"), "{open:?}");
     Ok(())
 }
 

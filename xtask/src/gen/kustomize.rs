@@ -58,6 +58,8 @@ const ORDER: &[&str] = &[
     "Service",
     "Deployment",
     "DaemonSet",
+    // Whoever is asked by it runs.
+    "ValidatingWebhookConfiguration",
 ];
 
 /// The objects of a folder with a `kustomization.yaml`, in the order they are to be made in.

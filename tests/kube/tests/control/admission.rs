@@ -23,7 +23,7 @@ use weir_tests_kube::{Control, SERVING_NAME, eventually};
 
 use crate::scene::{Scene, deploy};
 
-const WEBHOOK: &str = include_str!("../../../../deploy/webhook.yaml");
+const WEBHOOK: &str = include_str!("../../../../deploy/base/webhook.yaml");
 const NAME: &str = "weir-validator";
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
