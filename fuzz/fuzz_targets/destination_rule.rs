@@ -53,7 +53,10 @@ fn held(objects: Vec<ConfigObject>) {
             assert_eq!(destinations.subset(name, subset).expect("it is there"), said);
             for port in [80, 81, 82].map(|port| Port::new(port).expect("a port")) {
                 let policy = said.policies.of(port);
-                assert!(said.policies.ports.get(&port).is_none_or(|own| own == policy), "a port's own policy does not hold");
+                assert!(
+                    said.policies.ports.get(&port).is_none_or(|own| own == policy),
+                    "a port's own policy does not hold"
+                );
             }
         }
     }

@@ -60,7 +60,7 @@ fn entered(entries: Vec<ConfigObject>) {
     let client: WorkloadUid = "Kubernetes//v1/Pod/a/client".parse().expect("a uid");
     let hidden = IN_THE_MESH.map(|ip| ip.parse().expect("an address"));
     let services = made.services.iter().flat_map(|service| {
-        let ports = service.ports.iter().map(|port| port.port.get());
+        let ports = service.ports.iter().map(|port| port.port.number());
         let vips = service.vips.iter().map(|(_, net)| net.addr());
         vips.flat_map(move |ip| ports.clone().map(move |port| SocketAddr::new(ip, port)))
     });

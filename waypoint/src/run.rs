@@ -70,10 +70,11 @@ impl Waypoint {
         let stop = watch::Sender::new(false);
         let metrics = Arc::new(Metrics::for_requests("waypoint", env!("CARGO_PKG_VERSION")).with_process());
         let own = Own::new(&arguments)?;
-        let count = arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get);
-        let (first, refusals) = (state.clone().unwrap_or_default(), refusals::rings(count));
         let (keys, names) = (keys(&arguments)?, names(&arguments));
-        let shared = Shared::new(first, identities.clone(), own, metrics, keys, names, refusals);
+        let count = worker_count(&arguments);
+        let refusals = refusals::rings(count);
+        let first = state.clone().unwrap_or_default();
+        let shared = Shared::new(first, identities.clone(), own, metrics, (keys, names), refusals);
         tokio::spawn(shared.clone().follow_names());
         let access = AccessLog::start(arguments.log_format, std::io::stdout())?;
         let tellers = tellers(&arguments, &shared, &access, &stop);
@@ -299,6 +300,10 @@ fn dials(arguments: &Arguments, control: &str) -> anyhow::Result<(Dial, Dial)> {
 fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<> {
     let mut stopping = stop.subscribe();
     async move { drop(stopping.wait_for(|stop| *stop).await) }
+}
+
+fn worker_count(arguments: &Arguments) -> usize {
+    arguments.workers.or_else(|| available_parallelism().ok()).map_or(1, std::num::NonZeroUsize::get)
 }
 
 /// Begins to fetch the keys of those who issue tokens.

@@ -97,12 +97,12 @@ pub(crate) struct Shared {
     pub(crate) shadows: Arc<Shadows>,
     /// Keys of those who issue tokens.
     pub(crate) keys: Keys,
+    /// What was refused lately.
+    pub(crate) refusals: Refusals,
     /// Names of endpoints.
     pub(crate) names: Names,
     /// TLS of our own.
     pub(crate) originator: Arc<Originator>,
-    /// What was refused lately.
-    pub(crate) refusals: Refusals,
 }
 
 impl Shared {
@@ -111,8 +111,7 @@ impl Shared {
         identities: Option<(Arc<Identities>, SpiffeId)>,
         own: Own,
         metrics: Arc<Metrics>,
-        keys: Keys,
-        names: Names,
+        (keys, names): (Keys, Names),
         refusals: Refusals,
     ) -> Self {
         let state = Arc::new(ArcSwap::new(state));

@@ -1,3 +1,5 @@
+//! What is printed, what it ends with, and which files are read.
+
 use std::{fs, path::Path};
 
 use clap::Parser;

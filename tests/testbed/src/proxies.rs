@@ -140,9 +140,10 @@ impl Proxies {
             say(&format!("start {}", party.name()))?;
             let command = configs::command(party, self, &work, at(BACKEND_PORT), party.ports().map(at))?;
             let mut process = topology.start_in_pod(POD, pinned(command))?;
-            for port in party.ports() {
-                process.wait_ready(at(port), configs::FREE, PATIENCE)?;
-            }
+            let [h1, h2] = party.ports();
+            process.wait_ready(at(h1), configs::FREE, PATIENCE)?;
+            // Where it is a port of its own, nothing but HTTP/2 is spoken there.
+            process.wait_listening(at(h2), PATIENCE)?;
             let worker = last_child(process.pid());
             let idle_bytes = resident(worker)?;
             running.push(Running { party, process, worker, idle_bytes });
@@ -183,13 +184,16 @@ impl Lane<'_> {
         let field = configs::field(one.party);
         let before = cpu_time(one.worker)?;
         let (rps, count) = self.wrk(h1, field.as_deref())?;
+        let between = cpu_time(one.worker)?;
+        // Its own warm-up would be paid for, and not counted.
+        self.h2load(h2, field.as_deref(), "-n5000")?;
         let middle = cpu_time(one.worker)?;
-        let (h2_rps, h2_count) = self.h2load(h2, field.as_deref())?;
+        let (h2_rps, h2_count) = self.h2load(h2, field.as_deref(), &format!("-D{}", self.seconds()))?;
         let after = cpu_time(one.worker)?;
         let p99_ms = if field.is_none() { Some(self.at_rate(h1)?.latency.p99_ms) } else { None };
         Ok(Turn {
             h1_rps: rps,
-            h1_cpu_us: per(middle.saturating_sub(before), count),
+            h1_cpu_us: per(between.saturating_sub(before), count),
             h2_rps,
             h2_cpu_us: per(after.saturating_sub(middle), h2_count),
             p99_ms,
@@ -211,9 +215,9 @@ impl Lane<'_> {
     }
 
     /// Requests per second over 8 connections of HTTP/2 with 32 streams each.
-    fn h2load(&self, to: SocketAddr, field: Option<&str>) -> anyhow::Result<(f64, u64)> {
+    fn h2load(&self, to: SocketAddr, field: Option<&str>, length: &str) -> anyhow::Result<(f64, u64)> {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0", "h2load", "-c8", "-m32", "--warm-up-time=1", &format!("-D{}", self.seconds())]);
+        command.args(["-c", "0", "h2load", "-c8", "-m32", length]);
         command.args(field.into_iter().flat_map(|field| ["-H", field])).arg(format!("http://{to}/"));
         let text = self.run(command)?;
         let word = |before: &str, after: &str| {

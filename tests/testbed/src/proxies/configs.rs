@@ -15,11 +15,11 @@ use super::{Party, Proxies};
 pub(super) const FREE: &str = "/ready";
 /// The claims of the busy variant's tokens.
 const CLAIMS: [&str; 2] = ["https://issuer.example", "bench"];
-/// A token with them, good until 2100, by the key of RFC 8037, appendix A.
+/// A token with them, good until 2100. Nobody has the key any more that signed it.
 const TOKEN: &str = concat!(
     "eyJhbGciOiJFZERTQSIsImtpZCI6IjEiLCJ0eXAiOiJKV1QifQ",
     ".eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwic3ViIjoiYmVuY2giLCJleHAiOjQxMDI0NDQ4MDB9",
-    ".LmwUu44IItNWx7MdGbSj0qxPkojs7rr6f5oNX1ioWM4WQ6lSrcjfHHEoGBuobzVF61Y098B7T63T2FZfAwMGCQ",
+    ".0ZpwKSwXWwq6pfPP1msOJ9e5iAGjMMUghKsj97jikmG3TYmCj8DW7vh5VJBtqdoPmQmqdFzHAxPx-qEe9TArCw",
 );
 
 /// The field that the loads of a proxy carry, if it asks for one.
@@ -219,7 +219,7 @@ spec:
   targetRefs: [{ group: \"\", kind: Service, name: web }]
   jwtRules:
   - issuer: https://issuer.example
-    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'
+    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"1\",\"x\":\"gscf2QzZM4zLaFwjNHbZ0i_TbQOHO1ibgd8im88KxpQ\"}]}'
 ",
     );
     for number in 0..19 {

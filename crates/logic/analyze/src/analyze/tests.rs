@@ -1,3 +1,5 @@
+//! Every case as people read it, what it has to do with the compiler, and how long it takes.
+
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use weir_manifest::{FileName, parse, survey};

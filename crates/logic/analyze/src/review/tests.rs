@@ -1,3 +1,5 @@
+//! Reviews as API servers send them: what is answered, what passes, what is refused; and the law that holds for whatever they hold.
+
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
