@@ -40,7 +40,7 @@ pub(crate) struct Around {
     snapshot: RefCell<Rc<Snapshot>>,
     place: RefCell<Client>,
     /// How the endpoints are reached that were given out.
-    ways: RefCell<HashMap<Key, Rc<weir_world::Endpoint>>>,
+    ways: RefCell<HashMap<Key, Rc<weir_world::Endpoint>, foldhash::fast::RandomState>>,
     upstream: Upstream,
     gate: Gate,
     seer: Seer,
