@@ -14,6 +14,9 @@ pub(crate) const PAGE: u32 = 500;
 /// What programs of the mesh are called, as containers and in `app.kubernetes.io/name`.
 const PROGRAMS: [&str; 3] = ["weir-control", "weir-agent", "weir-waypoint"];
 
+/// Pods of Gateways, in all namespaces. Gateway API, GEP-1762: `gateway.networking.k8s.io/gateway-name`, by which weir-control deploys waypoints.
+const OF_GATEWAYS: &str = "/api/v1/pods?labelSelector=gateway.networking.k8s.io%2Fgateway-name";
+
 /// A cluster.
 pub(crate) struct Cluster {
     look: Look,
@@ -168,13 +171,13 @@ impl Cluster {
         Ok(programs)
     }
 
-    /// The pods of all waypoints.
+    /// The pods of all waypoints, in every namespace.
     ///
     /// # Errors
     /// What the server has against it.
     pub(crate) async fn waypoints(&self) -> Result<Vec<Program>> {
         let mut pods = Vec::new();
-        self.each("/api/v1/pods", |pod| {
+        self.each(OF_GATEWAYS, |pod| {
             pods.extend(program(pod).filter(|one| one.component == "weir-waypoint"));
             Ok(())
         })

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::{
+    agents::warn,
     cli::Place,
     cluster::{Cluster, Program},
     folder,
@@ -114,6 +115,22 @@ impl Place {
         let programs = cluster.programs(&self.mesh_namespace).await?;
         Ok(Live::of(cluster, programs))
     }
+
+    /// The same, and the waypoints of all namespaces. Whoever may not list pods everywhere is told so, and sees the others.
+    ///
+    /// # Errors
+    /// As [`Place::live`].
+    pub(crate) async fn everybody(&self) -> Result<Live> {
+        let live = self.live().await?;
+        let Some(cluster) = live.cluster.clone() else { return Ok(live) };
+        match cluster.waypoints().await {
+            Ok(waypoints) => Ok(live.and(Live::of(cluster, waypoints))),
+            Err(error) => {
+                warn(format!("waypoints of other namespaces are left out: {error:#}"));
+                Ok(live)
+            }
+        }
+    }
 }
 
 impl Live {
@@ -126,6 +143,26 @@ impl Live {
         };
         let servers = programs.into_iter().map(|program| (server(&program), Some(program))).collect();
         Self { cluster: Some(cluster), servers }
+    }
+
+    /// With those of another that are not among these.
+    fn and(mut self, other: Self) -> Self {
+        for (server, program) in other.servers {
+            let known = |one: &Option<Program>| match (one, &program) {
+                (Some(one), Some(other)) => one.namespace == other.namespace && one.pod == other.pod,
+                (None, _) | (_, None) => false,
+            };
+            if !self.servers.iter().any(|(_, one)| known(one)) {
+                self.servers.push((server, program));
+            }
+        }
+        self
+    }
+
+    /// Without programs that the cluster says are this one.
+    pub(crate) fn but(mut self, component: &str) -> Self {
+        self.servers.retain(|(_, program)| program.as_ref().is_none_or(|one| one.component != component));
+        self
     }
 
     /// All of them, asked who they are.

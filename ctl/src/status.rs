@@ -16,7 +16,7 @@ use self::pods::Pods;
 use crate::{
     cli::{Format, Look},
     out::{Cell, Out, Table, Tone, at, list, number},
-    place::{Answered, Live, Seen},
+    place::{Answered, Live},
     scene::Manifests,
     version::OWN,
 };
@@ -69,9 +69,9 @@ impl Glance {
 /// If nothing of the mesh is there.
 pub(crate) async fn run(look: &Look, out: &mut Out<'_>) -> Result<u8> {
     let mut glance = Glance::default();
-    match look.place.seen().await? {
-        Seen::Folder(folder) => of_folder(&folder, &mut glance),
-        Seen::Live(live) => of_live(live, &mut glance).await?,
+    match &look.place.mesh.manifests {
+        Some(_) => of_folder(&look.place.folder()?, &mut glance),
+        None => of_live(look.place.everybody().await?, &mut glance).await?,
     }
     print(&glance, out)?;
     Ok(u8::from(glance.found > 0))

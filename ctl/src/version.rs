@@ -24,7 +24,7 @@ pub(crate) async fn run(look: &Look, out: &mut Out<'_>) -> Result<u8> {
     if look.place.mesh.manifests.is_some() {
         return told(&[], None, out);
     }
-    match look.place.live().await {
+    match look.place.everybody().await {
         Ok(live) => told(&Live::all(live).await, None, out),
         // Without a mesh there is still this program.
         Err(error) => told(&[], Some(format!("{error:#}")), out),

@@ -11,7 +11,6 @@ use crate::{
     cli::{Format, Place, Why},
     live::Server,
     out::{Out, Tone, at, list, number},
-    place::Live,
     when,
 };
 
@@ -60,13 +59,7 @@ fn of(why: &Why) -> String {
 
 /// Agents and waypoints that answer.
 async fn programs(place: &Place) -> Result<Vec<Told>> {
-    let mut live = place.live().await?;
-    if let Some(cluster) = live.cluster.clone() {
-        let mut programs = cluster.programs(&place.mesh_namespace).await?;
-        programs.retain(|one| one.component == "weir-agent");
-        programs.extend(cluster.waypoints().await?);
-        live = Live::of(cluster, programs);
-    }
+    let live = place.everybody().await?.but("weir-control");
     let (mut told, mut failed) = (Vec::new(), Vec::new());
     for one in live.all().await {
         match &one.summary {

@@ -16,7 +16,7 @@ use crate::{
     cli::{Named, Place, Wanted},
     cluster::Cluster,
     out::{at, list},
-    place::{Answered, Seen, named},
+    place::{Answered, named},
     scene::Manifests,
 };
 
@@ -26,7 +26,14 @@ const COMPARED: usize = 1_000;
 /// Whoever knows.
 pub(super) enum Known {
     Folder(Box<Manifests>),
-    Live { cluster: Option<Arc<Cluster>>, agents: Vec<Answered>, others: Vec<Answered> },
+    Live { cluster: Option<Arc<Cluster>>, agents: Vec<Answered>, waypoints: Vec<Answered> },
+}
+
+/// Who is asked of what runs.
+#[derive(Clone, Copy)]
+pub(super) enum Whom {
+    Agents,
+    WaypointsToo,
 }
 
 /// A list.
@@ -42,27 +49,31 @@ impl Known {
     ///
     /// # Errors
     /// If nobody does.
-    pub(super) async fn of(place: &Place) -> Result<Self> {
-        match place.seen().await? {
-            Seen::Folder(folder) => Ok(Self::Folder(folder)),
-            Seen::Live(live) => {
-                let cluster = live.cluster.clone();
-                let (mut agents, mut others, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-                for one in live.all().await {
-                    match (&one.summary, one.component()) {
-                        (Ok(_), "weir-agent") => agents.push(one),
-                        (Ok(_), _) => others.push(one),
-                        (Err(error), _) => failed.push(format!("{error:#}")),
-                    }
-                }
-                if agents.is_empty() {
-                    failed.push("no agent answers, and agents know where pods are".to_owned());
-                    bail!(failed.join("\n"));
-                }
-                failed.into_iter().for_each(warn);
-                Ok(Self::Live { cluster, agents, others })
+    pub(super) async fn of(place: &Place, whom: Whom) -> Result<Self> {
+        if place.mesh.manifests.is_some() {
+            return Ok(Self::Folder(Box::new(place.folder()?)));
+        }
+        let live = match whom {
+            Whom::Agents => place.live().await?,
+            Whom::WaypointsToo => place.everybody().await?,
+        };
+        let live = live.but("weir-control");
+        let cluster = live.cluster.clone();
+        let (mut agents, mut waypoints, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for one in live.all().await {
+            match (&one.summary, one.component()) {
+                (Ok(_), "weir-agent") => agents.push(one),
+                (Ok(_), "weir-waypoint") => waypoints.push(one),
+                (Ok(_), _) => {}
+                (Err(error), _) => failed.push(format!("{error:#}")),
             }
         }
+        if agents.is_empty() {
+            failed.push("no agent answers, and agents know where pods are".to_owned());
+            bail!(failed.join("\n"));
+        }
+        failed.into_iter().for_each(warn);
+        Ok(Self::Live { cluster, agents, waypoints })
     }
 
     /// The namespace and the name somebody means.

@@ -8,7 +8,7 @@ use weir_world::Thing;
 
 use super::{
     Described,
-    known::{Known, What},
+    known::{Known, What, Whom},
 };
 use crate::{
     agents::{of_node, waypoint_of},
@@ -30,7 +30,7 @@ const SERVICES: usize = 10_000;
 /// # Errors
 /// If there is none.
 pub(super) async fn describe(of: &Named) -> Result<Described> {
-    let known = Known::of(&of.place).await?;
+    let known = Known::of(&of.place, Whom::Agents).await?;
     let (namespace, name) = known.meant(of);
     let pod = known.one(What::Workloads, &namespace, &name).await?;
     let (namespace, name) = (at(&pod, "/namespace").to_owned(), at(&pod, "/name").to_owned());

@@ -8,7 +8,7 @@ use weir_world::Thing;
 
 use super::{
     Described,
-    known::{Known, What},
+    known::{Known, What, Whom},
 };
 use crate::{
     agents::{plain, waypoint_of},
@@ -25,7 +25,7 @@ const ENDPOINTS: usize = 100;
 /// # Errors
 /// If there is none.
 pub(super) async fn describe(of: &Named) -> Result<Described> {
-    let known = Known::of(&of.place).await?;
+    let known = Known::of(&of.place, Whom::WaypointsToo).await?;
     let (namespace, name) = known.meant(of);
     let service = known.one(What::Services, &namespace, &name).await?;
     let mut told = Described::new("Service", at(&service, "/namespace"), at(&service, "/name"));
@@ -39,7 +39,7 @@ pub(super) async fn describe(of: &Named) -> Result<Described> {
     }
     match &known {
         Known::Folder(folder) => of_folder(folder, &service, &mut told)?,
-        Known::Live { cluster, others, .. } => {
+        Known::Live { cluster, waypoints, .. } => {
             let by = match cluster {
                 Some(cluster) => {
                     let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
@@ -52,7 +52,9 @@ pub(super) async fn describe(of: &Named) -> Result<Described> {
                 None => "",
             };
             bound(&service, by, &mut told);
-            for waypoint in others.iter().filter(|one| one.component() == "weir-waypoint") {
+            // Its replicas have the same.
+            let own = waypoint_of(&service);
+            if let Some(waypoint) = waypoints.iter().find(|one| one.name() == own) {
                 let dump = waypoint.server.ask("/config_dump", &[]).await?;
                 let own = format!("{namespace}/{}", at(&service, "/hostname"));
                 for host in list(&dump, "/hosts").iter().filter(|host| at(host, "/service") == own) {

@@ -92,9 +92,9 @@ pub(crate) fn misspelt(labels: &Value) -> Vec<String> {
                 "the label {MODE}={value} means nothing, expected {AMBIENT} or none{}",
                 hint(meant.as_deref())
             ));
-        } else if key.contains("istio.io/") && !known.contains(&key.as_str()) {
+        } else if !known.contains(&key.as_str()) {
             let near = known.into_iter().filter(|name| name.len().abs_diff(key.len()) <= 2).map(str::to_owned);
-            // Istio has many labels; one that is a letter or two off is a slip.
+            // There are many labels; one that is a letter or two off is a slip.
             if let Some(meant) = nearest(key, near).filter(|meant| off_by(key, meant) <= 2) {
                 found.push(format!("the label {key} means nothing{}", hint(Some(&meant))));
             }
@@ -236,6 +236,9 @@ mod tests {
     fn a_label_that_is_almost_one_of_the_meshs_is_told() {
         for (labels, want) in [
             (json!({ "istio.io/dataplane-mode": "ambiant" }), Some("expected ambient or none; did you mean ambient?")),
+            (json!({ "istio.io/dataplane-mode": "ambinet" }), Some("expected ambient or none; did you mean ambient?")),
+            (json!({ "isto.io/dataplane-mode": "ambient" }), Some("did you mean istio.io/dataplane-mode?")),
+            (json!({ "istio.io/dataplane_mode": "ambient" }), Some("did you mean istio.io/dataplane-mode?")),
             (json!({ "istio.io/dataplane-mod": "ambient" }), Some("did you mean istio.io/dataplane-mode?")),
             (json!({ "istio.io/use-waypiont": "w" }), Some("did you mean istio.io/use-waypoint?")),
             (json!({ "istio.io/dataplane-mode": "ambient", "istio.io/rev": "default", "app": "x" }), None),

@@ -7,7 +7,7 @@
 //! with a status that says so. It is no schema: it checks of an object what the suite relies on.
 //!
 //! It has: create, get, update, merge patch, server-side apply and delete with their conflicts and preconditions, for real or tried; lists in pages of one
-//! snapshot; watches with bookmarks, and 410 both ways; the selectors of a name and of labels' values; status as a resource of its own; custom resource
+//! snapshot; watches with bookmarks, and 410 both ways; the selectors of a name, of labels and of their values; status as a resource of its own; custom resource
 //! definitions; tokens of service accounts, their review, and RBAC; ports of pods forwarded over WebSocket. It has no other selectors, no finalizers, no protobuf, no
 //! controllers: a namespace's objects go with
 //! it at once. It speaks HTTP/1.1, as kube-rs does. Tokens are opaque.

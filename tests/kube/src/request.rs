@@ -141,8 +141,8 @@ pub(crate) struct Query {
     pub(crate) manager: Option<String>,
     /// The name all objects of a list or a watch are to have: of the selectors of fields the only one that is known here.
     pub(crate) name: Option<String>,
-    /// Labels that objects of a list or a watch are to have, each with its value: no other selector of labels is known here.
-    pub(crate) labels: Vec<(String, String)>,
+    /// Labels that objects of a list or a watch are to have, each with its value or with any: no other selector of labels is known here.
+    pub(crate) labels: Vec<(String, Option<String>)>,
     /// Whether nothing is to be done: the answer is what it would be.
     pub(crate) dry: bool,
     /// Something that would change the answer and is not known here.
@@ -157,11 +157,16 @@ impl Query {
         let flag = |key: &str| pairs.get(key).is_some_and(|value| value == "true" || value == "1");
         let unknown = ["sendInitialEvents"];
         let labelled = text("labelSelector").unwrap_or_default();
-        let labels: Option<Vec<(String, String)>> = labelled
+        let labels: Option<Vec<(String, Option<String>)>> = labelled
             .split(',')
             .filter(|one| !one.is_empty())
-            .map(|one| one.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())))
-            .map(|pair| pair.filter(|(key, value)| !key.ends_with('!') && !value.starts_with('=')))
+            .map(|one| match one.split_once('=') {
+                Some((key, value)) if !key.ends_with('!') && !value.starts_with('=') => {
+                    Some((key.to_owned(), Some(value.to_owned())))
+                }
+                None if !one.contains(['!', ' ']) => Some((one.to_owned(), None)),
+                Some(_) | None => None,
+            })
             .collect();
         let other_labels = labels.is_none().then(|| "labelSelector".to_owned());
         let (selector, named) =
@@ -192,7 +197,12 @@ impl Query {
     /// Whether an object is one of those that are asked for.
     pub(crate) fn selects(&self, object: &Value) -> bool {
         let named = self.name.as_deref().is_none_or(|name| object["metadata"]["name"] == name);
-        named && self.labels.iter().all(|(key, value)| object["metadata"]["labels"][key] == value.as_str())
+        let has = |key: &String, value: &Option<String>| match (&object["metadata"]["labels"][key], value) {
+            (Value::String(said), Some(value)) => said == value,
+            (said, None) => said.is_string(),
+            (_, Some(_)) => false,
+        };
+        named && self.labels.iter().all(|(key, value)| has(key, value))
     }
 }
 

@@ -97,12 +97,12 @@ impl Look {
         &self.namespace
     }
 
-    /// A page of at most `limit` objects of a collection, such as `/api/v1/pods`.
+    /// A page of at most `limit` objects of a collection, such as `/api/v1/pods`, or `/api/v1/pods?labelSelector=app`.
     ///
     /// # Errors
     /// When the server refuses, does not say in time, or says what is no list.
     pub async fn page(&self, path: &str, limit: u32, token: Option<&str>) -> Result<Listed, Error> {
-        let mut target = format!("{path}?limit={limit}");
+        let mut target = format!("{path}{}limit={limit}", if path.contains('?') { '&' } else { '?' });
         if let Some(token) = token {
             target.push_str("&continue=");
             target.extend(token.bytes().map(|byte| match byte {
