@@ -101,7 +101,8 @@ fn metrics_are_as_the_reference_says(place: &str, program: &str, built: &Path) -
     let mut named = 0;
     for line in text.lines() {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            let (want, _) = reference.get(name).with_context(|| format!("{program}: {name} is not in the reference"))?;
+            let (want, _) =
+                reference.get(name).with_context(|| format!("{program}: {name} is not in the reference"))?;
             ensure!(kind == want, "{program}: {name} is a {kind}, the reference says {want}");
             named += 1;
             continue;
