@@ -54,7 +54,7 @@ pub(crate) struct Around {
     snapshot: RefCell<Rc<Snapshot>>,
     place: RefCell<Client>,
     /// How the endpoints are reached that were given out.
-    ways: RefCell<HashMap<Key, Place>>,
+    ways: RefCell<HashMap<Key, Place, foldhash::fast::RandomState>>,
     upstream: Upstream,
     gate: Gate,
     seer: Seer,

@@ -133,7 +133,10 @@ impl Seer {
             counts.received(record.received);
             return counts.closed();
         };
-        let cluster = cluster(record);
+        let logged = self.is_logged(seen);
+        // Only lines and spans name it.
+        let named = logged || (self.tellers.spans.is_some() && seen.context.is_reported());
+        let cluster = if named { cluster(record) } else { None };
         let upstream = record.attempts > 0 || record.endpoint.is_some();
         let upstream = upstream.then(|| UpstreamRecord {
             host: record.upstream_host(),
@@ -178,16 +181,19 @@ impl Seer {
             service,
             security: security(record),
         };
-        self.tell(seen, &line);
+        self.tell(seen, &line, logged);
     }
 
-    fn tell(&self, seen: &Seen, line: &HttpRecord<'_>) {
-        self.meter.borrow_mut().count(line, &seen.settings.metrics);
-        let logged = match seen.settings.access_log {
+    fn is_logged(&self, seen: &Seen) -> bool {
+        match seen.settings.access_log {
             AccessLogging::AsStarted => self.tellers.logged,
             AccessLogging::On => true,
             AccessLogging::Off => false,
-        };
+        }
+    }
+
+    fn tell(&self, seen: &Seen, line: &HttpRecord<'_>, logged: bool) {
+        self.meter.borrow_mut().count(line, &seen.settings.metrics);
         if logged {
             self.tellers.access.log_request(line);
         }
@@ -234,6 +240,9 @@ fn cluster(record: &Record<'_>) -> Option<String> {
 fn flags(of: weir_http::Flags) -> Flags {
     use weir_http::Flag as Theirs;
     let mut flags = Flags::NONE;
+    if of == weir_http::Flags::NONE {
+        return flags;
+    }
     for (theirs, own) in [
         (Theirs::NoHealthyUpstream, Flag::NoHealthyUpstream),
         (Theirs::UpstreamConnectionFailure, Flag::UpstreamConnectionFailure),

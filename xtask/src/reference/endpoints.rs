@@ -42,6 +42,27 @@ const ROWS: &[(&str, &[Program], Server, &str)] = &[
         "what is served, and what of the cluster could not be read or is not as written",
     ),
     ("/debug/profile", &[Program::Control], Server::Admin, "where processor time goes; with `--profiling` only"),
+    (
+        "/debug/summary",
+        &Program::ALL,
+        Server::Admin,
+        "what `weirctl status` asks: version, what is known, certificates, what is wrong",
+    ),
+    (
+        "/debug/workloads",
+        &[Program::Agent],
+        Server::Admin,
+        "`?namespace=&name=&after=&limit=`: workloads of the mesh, a page at a time",
+    ),
+    ("/debug/services", &[Program::Agent], Server::Admin, "likewise: services"),
+    ("/debug/policies", &[Program::Agent], Server::Admin, "likewise: policies"),
+    ("/debug/connections", &[Program::Agent], Server::Admin, "likewise: connections that are open now"),
+    (
+        "/debug/refusals",
+        &[Program::Agent, Program::Waypoint],
+        Server::Admin,
+        "likewise: what was refused lately, and why",
+    ),
     ("/logging", &Program::ALL, Server::Admin, "the log filter; `POST ?level=` sets it"),
     ("/quitquitquit", &Program::ALL, Server::Admin, "POST stops the program as SIGTERM does"),
 ];

@@ -103,12 +103,6 @@ const ROWS: &[(&str, Is, &str, &str)] = &[
     ),
     ("sidecar.istio.io/status", Is::Annotation, "Pod", "it has a sidecar: it is not caught"),
     (
-        "galley.istio.io/analyze-suppress",
-        Is::Annotation,
-        "any",
-        "codes of findings that are not told of it, with commas between, or `*`: `weirctl analyze` and the webhook",
-    ),
-    (
         "ambient.istio.io/waypoint-inbound-binding",
         Is::Annotation,
         "Gateway, GatewayClass",

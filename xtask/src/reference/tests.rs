@@ -20,6 +20,15 @@ fn the_pages_are_what_the_code_says() {
 }
 
 #[test]
+fn no_label_is_told_twice() {
+    let page = labels::page(&[], &mut Vec::new());
+    let keys: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1)).collect();
+    let unique: BTreeSet<&str> = keys.iter().copied().collect();
+    assert!(keys.len() > 10 && keys.len() == unique.len(), "{keys:?}");
+}
+
+#[test]
 fn a_name_without_a_row_and_a_row_without_a_name_are_findings() {
     type Page = fn(&[Found], &mut Vec<Finding>) -> String;
     let pages: [(&str, Page); 3] =

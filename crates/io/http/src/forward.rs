@@ -306,9 +306,10 @@ impl<A: Around> Way<'_, '_, A> {
     }
 
     fn dress(&self, fields: &mut HeaderMap, took: Duration, cookie: Option<HeaderValue>) {
-        let mut time = headers::number(millis(took));
-        // It is another each time: HPACK is not to keep it, which costs more than it saves.
-        time.set_sensitive(true);
+        let millis = millis(took);
+        let mut time = headers::number(millis);
+        // A longer one is another each time: HPACK is not to keep it, which costs more than it saves.
+        time.set_sensitive(millis >= 10);
         fields.insert(SERVICE_TIME, time);
         if let Some(cookie) = cookie {
             fields.append(header::SET_COOKIE, cookie);

@@ -1,3 +1,5 @@
+//! Answers, whole and in pieces: where they end, what is none, and that it does not matter how they are cut.
+
 use proptest::prelude::*;
 
 use super::*;
