@@ -107,6 +107,7 @@ pub(crate) fn bound() -> World {
         }],
         health_policy: HealthPolicy::OnlyReady,
         waypoint,
+        seen: Default::default(),
         unsupported: None,
     };
     let hbone = Port::new(15008).unwrap();

@@ -106,6 +106,7 @@ fn mesh() -> Delta {
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     };
     let pods = [workload("web", &["10.0.0.1", "fd00::1"], &["shop"]), workload("other", &["10.0.0.2"], &[])];

@@ -97,7 +97,7 @@ pub(crate) fn arrival(
 ) -> Result<Arrival, (u16, String)> {
     let own = &worker.shared.own;
     let uid = own.uid.as_ref().ok_or((503, "this waypoint has no pod, so that nothing is bound to it".to_owned()))?;
-    let bound = state.world.bound_to(uid, asked);
+    let bound = state.world.bound_to(uid, client.identity.map(SpiffeId::namespace), asked);
     let target = match bound {
         Some(Bound::Service(service)) => of_service(&service, asked.port()).map_err(|reason| (503, reason))?,
         Some(Bound::Workload(_)) => Target::Pod { address: asked },

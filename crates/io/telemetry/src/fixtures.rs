@@ -48,6 +48,7 @@ pub(crate) fn service(short_name: &str, namespace: &str) -> Service {
         ports: Vec::new(),
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     }
 }

@@ -9,7 +9,7 @@
 //! Not read, since they only order endpoints, label or inform: `routing_preference`, `capacity`, `canonical`, `subject_alt_names`,
 //! `ip_families`, `ingress_use_waypoint`, and unknown values of `workload_type` and `app_protocol`.
 //!
-//! Our own extensions: `weir.dev/incarnation`, the pod's uid, and `weir.dev/unsupported`, the reason the model has; both
+//! Our own extensions: `weir.dev/incarnation`, the pod's uid, and `weir.dev/unsupported`, the reason the model has; and `weir.dev/seen-in`, a namespace that a service is seen in; all
 //! hold a `google.protobuf.StringValue`. Whatever has such a reason is sent with a waypoint that does not exist and read without one, so that an agent which
 //! does not know the extension refuses it too, by its address and by its services'.
 
@@ -38,7 +38,9 @@ pub const MAX_RESOURCE_BYTES: usize = 1 << 20;
 const INCARNATION: &str = "weir.dev/incarnation";
 /// The extension that carries why something is not reached.
 const UNSUPPORTED: &str = "weir.dev/unsupported";
-/// The type of both.
+/// The extensions that carry, one each, the namespaces that a service is seen in.
+const SEEN: &str = "weir.dev/seen-in";
+/// The type of all.
 const STRING_VALUE: &str = "type.googleapis.com/google.protobuf.StringValue";
 /// Most a text may have that is a label and nothing else, in bytes.
 const MAX_LABEL: usize = 1024;
@@ -239,6 +241,7 @@ impl Beyond {
 struct Ours {
     incarnation: Option<Arc<str>>,
     unsupported: Option<Arc<str>>,
+    seen: Vec<Arc<str>>,
 }
 
 /// Reads our extensions and notes all others.
@@ -249,19 +252,21 @@ fn extensions(
 ) -> Result<Ours, ConvertError> {
     let mut ours = Ours::default();
     for extension in extensions {
-        let slot = match extension.name.as_str() {
-            INCARNATION => &mut ours.incarnation,
-            UNSUPPORTED => &mut ours.unsupported,
-            name => {
-                beyond.note(true, format!("the extension {name:?}"));
-                continue;
-            }
-        };
+        let name = extension.name.as_str();
+        if ![INCARNATION, UNSUPPORTED, SEEN].contains(&name) {
+            beyond.note(true, format!("the extension {name:?}"));
+            continue;
+        }
         let bad = resource.bad("extensions");
         let config = extension.config.filter(|config| config.type_url == STRING_VALUE);
         let config = config.ok_or_else(|| bad(format!("{:?} holds no StringValue", extension.name)))?;
         let text = String::decode(config.value.as_slice()).map_err(|error| bad(error.to_string()))?;
-        *slot = Some(resource.label("extensions", &text)?);
+        let text = resource.label("extensions", &text)?;
+        match name {
+            INCARNATION => ours.incarnation = Some(text),
+            UNSUPPORTED => ours.unsupported = Some(text),
+            _ => ours.seen.push(text),
+        }
     }
     Ok(ours)
 }

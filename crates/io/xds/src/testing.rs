@@ -1,13 +1,13 @@
 //! Workloads, services and policies for tests, and arbitrary ones for laws.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_model::{
     AppProtocol, Health, HealthPolicy, Locality, Membership, NetworkMode, Policy, PolicyAction, PolicyKind, PolicyName,
-    PolicyScope, PolicySource, Port, Service, ServicePort, Termination, Tunnel, WaypointAddress, WaypointDestination,
-    Workload, WorkloadKind,
+    PolicyScope, PolicySource, Port, Seen, Service, ServicePort, Termination, Tunnel, WaypointAddress,
+    WaypointDestination, Workload, WorkloadKind,
 };
 use weir_world::Delta;
 
@@ -64,6 +64,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
         }],
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     }
 }
@@ -191,13 +192,24 @@ pub(crate) fn services() -> impl Strategy<Value = Service> {
         target,
     });
     let health = select(vec![HealthPolicy::OnlyReady, HealthPolicy::All]);
-    ("[a-z]{1,9}", ".{0,9}", vec((network, range), 0..4), vec(port, 0..4), health, (option::of(".{1,99}"), waypoints()))
-        .prop_map(|(name, short_name, vips, ports, health_policy, (unsupported, waypoint))| Service {
+    let seen = option::of(vec("default|[a-z]{1,9}", 0..4));
+    (
+        "[a-z]{1,9}",
+        ".{0,9}",
+        vec((network, range), 0..4),
+        vec(port, 0..4),
+        health,
+        (option::of(".{1,99}"), waypoints(), seen),
+    )
+        .prop_map(|(name, short_name, vips, ports, health_policy, (unsupported, waypoint, seen))| Service {
             short_name: short_name.into(),
             vips,
             ports,
             health_policy,
             waypoint: waypoint.filter(|_| unsupported.is_none()),
+            seen: seen.map_or(Seen::Everywhere, |names| {
+                Seen::In(Arc::new(names.iter().map(|name| name.parse().unwrap()).collect()))
+            }),
             unsupported: unsupported.map(Into::into),
             ..service(&name, &[])
         })

@@ -30,6 +30,7 @@ pub(crate) fn service(settings: &Settings, object: &ServiceObject, waypoint: Opt
         ports: object.ports.iter().map(service_port).collect(),
         health_policy: object.health_policy,
         waypoint,
+        seen: Default::default(),
         unsupported: None,
     }
 }

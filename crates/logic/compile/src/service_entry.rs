@@ -12,11 +12,12 @@ use std::{
 use ipnet::IpNet;
 use weir_balance::HashKey;
 use weir_manifest::{
-    ConfigObject, ConfigSpec, EntryAddress, EntryEndpoint, EntryPort, EntryResolution, Location, ServiceEntrySpec,
+    ConfigObject, ConfigSpec, EntryAddress, EntryEndpoint, EntryPort, EntryResolution, ExportTo, Location,
+    ServiceEntrySpec,
 };
 use weir_model::{
-    Health, HealthPolicy, Hostname, Locality, Membership, NetworkMode, Port, Service, ServiceName, ServicePort,
-    Termination, Tunnel, WaypointAddress, Workload, WorkloadKind, WorkloadUid,
+    Health, HealthPolicy, Hostname, Locality, Membership, Namespace, NetworkMode, Port, Seen, Service, ServiceName,
+    ServicePort, Termination, Tunnel, WaypointAddress, Workload, WorkloadKind, WorkloadUid,
 };
 use weir_serving::{Answers, External, NamedEndpoint, Resolution, Spot};
 
@@ -136,7 +137,19 @@ pub(crate) fn service(
         ports: spec.ports.iter().map(service_port).collect(),
         health_policy: HealthPolicy::OnlyReady,
         waypoint,
+        seen: seen(&spec.export_to, &name.namespace),
         unsupported,
+    }
+}
+
+/// In which namespaces what an object of this one makes is seen.
+fn seen(export_to: &ExportTo, own: &Namespace) -> Seen {
+    match export_to {
+        ExportTo::Everywhere => Seen::Everywhere,
+        ExportTo::Only { own: is_own, others } => {
+            let own = is_own.then(|| own.clone());
+            Seen::In(Arc::new(others.iter().cloned().chain(own).collect()))
+        }
     }
 }
 

@@ -87,6 +87,15 @@ fn what_is_outside_is_reached_in_the_clear_what_is_in_the_mesh_in_a_tunnel_and_w
         let world = world(spec);
         assert_eq!([plan(&world, "192.0.2.1:80"), plan(&world, six)], [v4, v6], "{spec}");
     }
+    let endpoint = "resolution: STATIC, endpoints: [{address: 198.51.100.1}, {address: '2001:db8:1::1'}]";
+    for (export, is_seen) in [("['*']", true), ("['.']", true), ("[b, a]", true), ("[b]", false), ("['~']", false)] {
+        let world = world(&format!("{endpoint}, exportTo: {export}"));
+        let want = match is_seen {
+            true => ["plain 198.51.100.1:8080 true", "plain [2001:db8:1::1]:8080 true"],
+            false => ["plain 192.0.2.1:80 false", "plain [2001:db8::1]:80 false"],
+        };
+        assert_eq!([plan(&world, "192.0.2.1:80"), plan(&world, six)], want, "{export}");
+    }
     let nobody = plan(&world("resolution: STATIC"), six);
     assert!(nobody.starts_with("refused: "), "{nobody}");
 }

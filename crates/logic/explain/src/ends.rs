@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use weir_model::{Hostname, Network, Port, Service, SpiffeId, Tunnel, Workload};
+use weir_model::{Hostname, Namespace, Network, Port, Service, SpiffeId, Tunnel, Workload};
 use weir_world::{Client, Family, Target, Who, World};
 
 use crate::{
@@ -158,6 +158,11 @@ impl Comer {
         self.workload.as_ref().map(|workload| workload.network.clone()).unwrap_or_default()
     }
 
+    /// Its namespace, as far as it is known.
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        self.workload.as_ref().map(|workload| &workload.namespace)
+    }
+
     /// Its name, for people.
     pub(crate) fn name(&self) -> String {
         match (&self.workload, self.addresses.first()) {
@@ -204,6 +209,14 @@ impl Goal {
         let vips = service.vips.iter().filter(|(of, _)| network.is_none_or(|network| of == network));
         let vip = vips.map(|(_, range)| range.addr()).find(|ip| from.reaches(ip));
         let mut notes = Vec::new();
+        if let Some(namespace) = from.namespace()
+            && !service.seen.by(Some(namespace))
+        {
+            let what = &service.name;
+            notes.push(format!(
+                "{what} is not exported to {namespace}: to the client its addresses are like any outside the mesh"
+            ));
+        }
         let ip = match vip {
             Some(ip) => ip,
             None if service.vips.is_empty() => {
@@ -238,7 +251,7 @@ impl Goal {
 
     fn address(world: &World, address: SocketAddr, from: &Comer) -> Self {
         let network = from.network();
-        let service = world.service_at(&network, address.ip()).cloned();
+        let service = world.service_for(from.namespace(), &network, address.ip()).cloned();
         let name = match &service {
             Some(service) => Some(format!("{}:{}", service.name.hostname, address.port())),
             None => world.workload_at(&network, address.ip()).map(|workload| named(&workload)),

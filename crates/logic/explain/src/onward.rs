@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use rand::Rng;
 use weir_model::{
-    Health, HealthPolicy, Network, OrigDst, Port, Service, WaypointAddress, WaypointDestination, Workload,
+    Health, HealthPolicy, Namespace, Network, OrigDst, Port, Service, WaypointAddress, WaypointDestination, Workload,
 };
 use weir_world::{Endpoint, Family, Plan, Thing, World};
 
@@ -54,7 +54,7 @@ fn asked(to: &Goal) -> String {
 /// As the agent of the client's node plans it.
 fn planned<S: Scene>(scene: &S, from: &Workload, to: &Goal, hop: &mut Hop, rng: &mut impl Rng) -> Onward {
     let world = scene.world();
-    let bound = bound(world, &from.network, to.address);
+    let bound = bound(world, Some(&from.namespace), &from.network, to.address);
     if let Some((thing, waypoint)) = &bound {
         let by = scene.binding(thing).map(|by| format!(", {by}")).unwrap_or_default();
         hop.step(About::Bound, format!("to the waypoint {waypoint}{by}"));
@@ -64,7 +64,9 @@ fn planned<S: Scene>(scene: &S, from: &Workload, to: &Goal, hop: &mut Hop, rng: 
             hop.ends(Verdict::Deny, refusal.to_string());
             Onward::Nowhere
         }
-        Plan::Tunnel(plan) if world.bound_to(&plan.destination.uid, plan.authority).is_some() => {
+        Plan::Tunnel(plan)
+            if world.bound_to(&plan.destination.uid, Some(&from.namespace), plan.authority).is_some() =>
+        {
             hop.step(About::Next, format!("{} at {}, over HBONE", named(&plan.destination), plan.next_hop));
             hop.ends(Verdict::Allow, "it goes through its waypoint");
             Onward::Waypoint(plan.destination)
@@ -97,7 +99,7 @@ fn straight(world: &World, network: &Network, (to, service): (&Goal, Option<&Arc
 /// As the node's own network takes it, where no agent is asked.
 fn plain(world: &World, from: &Comer, to: &Goal, hop: &mut Hop) -> Onward {
     let network = from.network();
-    if let Some((_, waypoint)) = bound(world, &network, to.address) {
+    if let Some((_, waypoint)) = bound(world, from.namespace(), &network, to.address) {
         hop.step(About::Note, format!("it is bound to the waypoint {waypoint}: plaintext goes past that"));
     }
     let all = endpoints(world, &network, to.address, to.service.as_ref());
@@ -118,8 +120,13 @@ fn plain(world: &World, from: &Comer, to: &Goal, hop: &mut Hop) -> Onward {
 }
 
 /// What the destination is bound to.
-fn bound(world: &World, network: &Network, to: SocketAddr) -> Option<(Thing, WaypointAddress)> {
-    match world.service_at(network, to.ip()) {
+fn bound(
+    world: &World,
+    client: Option<&Namespace>,
+    network: &Network,
+    to: SocketAddr,
+) -> Option<(Thing, WaypointAddress)> {
+    match world.service_for(client, network, to.ip()) {
         Some(service) => Some((Thing::Service(service.name.clone()), service.waypoint.clone()?)),
         None => {
             let workload = world.workload_at(network, to.ip())?;
@@ -129,8 +136,8 @@ fn bound(world: &World, network: &Network, to: SocketAddr) -> Option<(Thing, Way
 }
 
 /// The Gateway of the waypoint that the destination is bound to: namespace and name.
-pub(crate) fn gateway_of(world: &World, network: &Network, to: SocketAddr) -> Option<(weir_model::Namespace, String)> {
-    let (_, waypoint) = bound(world, network, to)?;
+pub(crate) fn gateway_of(world: &World, from: &Comer, to: SocketAddr) -> Option<(Namespace, String)> {
+    let (_, waypoint) = bound(world, from.namespace(), &from.network(), to)?;
     let name = match waypoint.destination {
         WaypointDestination::Service(name) => name,
         WaypointDestination::Address(network, ip) => world.service_at(&network, ip)?.name.clone(),

@@ -78,7 +78,7 @@ pub(crate) fn pass<S: Scene>(
     rng: &mut impl Rng,
 ) -> (Hop, Came) {
     let world = scene.world();
-    let gateway = onward::gateway_of(world, &from.network(), to.address);
+    let gateway = onward::gateway_of(world, from, to.address);
     let name = gateway.as_ref().map_or_else(|| named(waypoint), |(namespace, name)| format!("{namespace}/{name}"));
     let mut hop = Hop::new(At::Waypoint, name);
     let came = match (gateway, &from.identity) {
@@ -128,7 +128,7 @@ fn taken<S: Scene>(
             format!("{agent} to port {port} behind a PROXY header; what follows is what our waypoint would do"),
         );
     }
-    let service = match world.bound_to(&waypoint.uid, to.address) {
+    let service = match world.bound_to(&waypoint.uid, Some(identity.namespace()), to.address) {
         Some(Bound::Service(service)) => Some(service),
         Some(Bound::Workload(_)) => None,
         None => return deny(format!("{} is not bound to this waypoint", to.address)),

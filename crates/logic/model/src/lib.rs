@@ -26,7 +26,7 @@ pub use policy::{
     Clause, Match, Policy, PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource, RulePlace,
     Sides, TextMatch, TextMatchError,
 };
-pub use service::{AppProtocol, HealthPolicy, Service, ServicePort};
+pub use service::{AppProtocol, HealthPolicy, Seen, Service, ServicePort};
 pub use telemetry::{
     AccessLogging, Fact, Metric, MetricChange, MetricSettings, SAMPLES_OF, SpanTag, TagChange, TelemetrySettings,
     TracingSettings,

@@ -1,10 +1,10 @@
 //! Services: an address many workloads stand behind.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::{Network, Port, ServiceName, WaypointAddress};
+use crate::{Namespace, Network, Port, ServiceName, WaypointAddress};
 
 /// What a service port says it speaks. Kubernetes `appProtocol` or the port name's prefix, as Istio reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +45,26 @@ pub enum HealthPolicy {
     All,
 }
 
+/// In which namespaces a service is there at all: for the clients of others nobody has its addresses. Istio `exportTo`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Seen {
+    /// In all.
+    #[default]
+    Everywhere,
+    /// In these, which may be none.
+    In(Arc<BTreeSet<Namespace>>),
+}
+
+impl Seen {
+    /// Whether clients of that namespace see it; those of whom no namespace is known see what everybody sees.
+    pub fn by(&self, client: Option<&Namespace>) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::In(namespaces) => client.is_some_and(|client| namespaces.contains(client)),
+        }
+    }
+}
+
 /// A service as the whole mesh knows it. Who stands behind it, its workloads say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -60,6 +80,8 @@ pub struct Service {
     pub health_policy: HealthPolicy,
     /// What connections to its addresses go through. Istio `Service.waypoint`.
     pub waypoint: Option<WaypointAddress>,
+    /// In which namespaces it is there. Istio `ServiceEntry.exportTo`.
+    pub seen: Seen,
     /// What its source says of it that this version cannot do: it is not reached, for this reason.
     pub unsupported: Option<Arc<str>>,
 }

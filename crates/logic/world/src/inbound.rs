@@ -153,10 +153,10 @@ impl World {
             false => Err(Refusal::NotItsAddress { asked: ip, workload: local.clone() }),
         };
         match (own.shape.termination, &inbound.source) {
-            (Termination::Proxy(port), Source::Mesh(_)) if target.ip() != connected => {
+            (Termination::Proxy(port), Source::Mesh(client)) if target.ip() != connected => {
                 its(connected)?;
                 let at = SocketAddr::new(connected, port.number());
-                match self.bound_to(local, target) {
+                match self.bound_to(local, Some(client.namespace()), target) {
                     Some(Bound::Service(service)) => Ok(Handover::Proxy { at, service: Some(service) }),
                     Some(Bound::Workload(_)) => Ok(Handover::Proxy { at, service: None }),
                     None => Err(Refusal::NotBound { asked: target, waypoint: local.clone() }),

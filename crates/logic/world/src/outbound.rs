@@ -106,7 +106,7 @@ impl World {
         }
         let network = &source.shape.network;
         let port = Port::new(dst.port()).ok_or(Refusal::IllegalPort { target: dst })?;
-        let Some((served, service)) = self.served_at(network, dst.ip()) else {
+        let Some((served, service)) = self.served_for(Some(&source.shape.namespace), network, dst.ip()) else {
             return self.to_workload(&source, dst, tried, rng);
         };
         if let Some(why) = &service.unsupported {

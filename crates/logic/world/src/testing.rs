@@ -74,6 +74,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
             .into(),
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use rand::Rng;
 use weir_balance::{Distance, Rank, pick};
 use weir_model::{
-    HealthPolicy, Service, ServiceName, Termination, Tunnel, WaypointAddress, WaypointDestination, Workload,
+    HealthPolicy, Namespace, Service, ServiceName, Termination, Tunnel, WaypointAddress, WaypointDestination, Workload,
     WorkloadUid, canonical_socket,
 };
 
@@ -50,13 +50,13 @@ pub enum Bound {
 }
 
 impl World {
-    /// What a waypoint may be asked for there: the service or workload that has the address in its network, if that is bound to it.
-    /// Whatever else it is asked for is not for it to reach.
-    pub fn bound_to(&self, waypoint: &WorkloadUid, target: SocketAddr) -> Option<Bound> {
+    /// What a waypoint may be asked for there by a client of that namespace: the service, if it is exported there, or workload that has the address
+    /// in its network, if that is bound to it. Whatever else it is asked for is not for it to reach.
+    pub fn bound_to(&self, waypoint: &WorkloadUid, client: Option<&Namespace>, target: SocketAddr) -> Option<Bound> {
         let own = self.member(waypoint)?;
         let ip = canonical_socket(target).ip();
         let to_it = |address: &Option<WaypointAddress>| address.as_ref().is_some_and(|one| self.serves(&own, one));
-        match self.served_at(&own.shape.network, ip) {
+        match self.served_for(client, &own.shape.network, ip) {
             Some((_, service)) => to_it(&service.waypoint).then(|| Bound::Service(service.clone())),
             None => {
                 let member = self.member_at(&own.shape.network, ip)?;

@@ -15,8 +15,8 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use weir_authz::PolicySet;
 use weir_model::{
-    Enrolment, LocalPod, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName, Termination, Tunnel,
-    Workload, WorkloadUid, canonical_ip,
+    Enrolment, LocalPod, Namespace, Network, NetworkMode, NodeName, Policy, PolicyName, Service, ServiceName,
+    Termination, Tunnel, Workload, WorkloadUid, canonical_ip,
 };
 
 use crate::{
@@ -193,6 +193,11 @@ impl World {
         self.served_at(network, ip).map(|(_, service)| service)
     }
 
+    /// The service that a client of that namespace has at the address: one that is not exported there is none.
+    pub fn service_for(&self, client: Option<&Namespace>, network: &Network, ip: IpAddr) -> Option<&Arc<Service>> {
+        self.served_for(client, network, ip).map(|(_, service)| service)
+    }
+
     /// All workloads, by uid.
     pub fn workloads(&self) -> impl ExactSizeIterator<Item = Workload> {
         let mut all: Vec<Workload> = self.records.iter().map(Record::workload).collect();
@@ -281,12 +286,33 @@ impl World {
 
     /// The service at the address, and what it is.
     pub(crate) fn served_at(&self, network: &Network, ip: IpAddr) -> Option<(&Served, &Arc<Service>)> {
+        self.served_where(network, ip, |_| true)
+    }
+
+    /// The service that a client of that namespace has at the address.
+    pub(crate) fn served_for(
+        &self,
+        client: Option<&Namespace>,
+        network: &Network,
+        ip: IpAddr,
+    ) -> Option<(&Served, &Arc<Service>)> {
+        self.served_where(network, ip, |service| service.seen.by(client))
+    }
+
+    fn served_where(
+        &self,
+        network: &Network,
+        ip: IpAddr,
+        counts: impl Fn(&Service) -> bool,
+    ) -> Option<(&Served, &Arc<Service>)> {
         let ip = canonical_ip(ip);
-        let is = |entry: &&(Arc<Service>, usize)| vip(entry) == (network, ip);
+        let is = |entry: &&(Arc<Service>, usize)| vip(entry) == (network, ip) && counts(&entry.0);
         let exact = self.vips.like(self.hash(&(network, ip))).filter(is).map(|(service, _)| &service.name).min();
         let range = || {
             let mut ranges = self.ranges.iter();
-            ranges.find(|(n, range, _)| n == network && range.contains(&ip)).map(|(_, _, name)| name)
+            let known = |name| self.served(name).and_then(|served| served.service.as_ref());
+            let is = |name| known(name).is_some_and(|service| counts(service));
+            ranges.find(|(n, range, name)| n == network && range.contains(&ip) && is(name)).map(|(_, _, name)| name)
         };
         let served = self.served(exact.or_else(range)?)?;
         Some((served, served.service.as_ref()?))

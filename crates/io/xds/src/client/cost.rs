@@ -50,6 +50,7 @@ fn service(number: u32) -> Result<Service, NameError> {
         ports: vec![port(80, None), port(9090, Port::new(9090))],
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     })
 }

@@ -1,12 +1,14 @@
 //! Services.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use weir_model::{AppProtocol, HealthPolicy, Network, Port, Service, ServiceName, ServicePort, canonical_ip};
+use weir_model::{
+    AppProtocol, HealthPolicy, Namespace, Network, Port, Seen, Service, ServiceName, ServicePort, canonical_ip,
+};
 
 use super::{
-    Beyond, ConvertError, Named, UNSUPPORTED, all, extension, extensions, octets,
+    Beyond, ConvertError, Named, SEEN, UNSUPPORTED, all, extension, extensions, octets,
     waypoint::{waypoint_from, waypoint_to},
 };
 use crate::{proto, texts::Texts};
@@ -17,6 +19,8 @@ pub(crate) fn service_to(service: &Service) -> proto::Service {
         HealthPolicy::OnlyReady => None,
         HealthPolicy::All => Some(proto::HealthPolicy::AllowAll),
     };
+    let unsupported = service.unsupported.iter().map(|reason| extension(UNSUPPORTED, reason));
+    let seen = seen_to(&service.seen, &service.name.namespace);
     proto::Service {
         name: service.short_name.to_string(),
         namespace: service.name.namespace.to_string(),
@@ -26,8 +30,40 @@ pub(crate) fn service_to(service: &Service) -> proto::Service {
         load_balancing: health_policy
             .map(|policy| proto::LoadBalancing { mode: proto::Mode::Unspecified.into(), health_policy: policy.into() }),
         waypoint: waypoint_to(service.waypoint.as_ref(), service.unsupported.is_none()),
-        extensions: service.unsupported.iter().map(|reason| extension(UNSUPPORTED, reason)).collect(),
+        extensions: unsupported.chain(seen).collect(),
+        visibility: match &service.seen {
+            Seen::Everywhere => proto::Visibility::Public.into(),
+            Seen::In(_) => proto::Visibility::Namespace.into(),
+        },
         ..proto::Service::default()
+    }
+}
+
+/// The namespaces it is seen in, each in an extension, unless its own alone is: that `visibility` says. One without text is for none at all.
+fn seen_to(seen: &Seen, own: &Namespace) -> Vec<proto::Extension> {
+    match seen {
+        Seen::Everywhere => Vec::new(),
+        Seen::In(namespaces) if namespaces.is_empty() => vec![extension(SEEN, "")],
+        Seen::In(namespaces) if namespaces.len() == 1 && namespaces.contains(own) => Vec::new(),
+        Seen::In(namespaces) => namespaces.iter().map(|namespace| extension(SEEN, namespace.as_str())).collect(),
+    }
+}
+
+/// The namespaces it is seen in: those that are listed, or else what `visibility` says.
+fn seen_from(
+    resource: Named<'_>,
+    texts: &mut Texts,
+    (visibility, listed): (proto::Visibility, &[Arc<str>]),
+    own: &Namespace,
+) -> Result<Seen, ConvertError> {
+    match (visibility, listed) {
+        (proto::Visibility::Public, []) => Ok(Seen::Everywhere),
+        (proto::Visibility::Namespace, []) => Ok(Seen::In(BTreeSet::from([own.clone()]).into())),
+        (proto::Visibility::Public | proto::Visibility::Namespace, listed) => {
+            let named = listed.iter().filter(|text| !text.is_empty());
+            let named = named.map(|text| texts.name(text).map_err(resource.bad("extensions")));
+            Ok(Seen::In(Arc::new(named.collect::<Result<_, _>>()?)))
+        }
     }
 }
 
@@ -61,10 +97,7 @@ pub(super) fn service_from(
     let mut beyond = Beyond::default();
     let waypoint = waypoint_from(resource, texts, wire.waypoint, &wire.extensions, &mut beyond)?;
     beyond.note(!wire.weighted_waypoints.is_empty(), "weighted_waypoints");
-    match beyond.known(wire.visibility, "visibility") {
-        proto::Visibility::Public => {}
-        proto::Visibility::Namespace => beyond.note(true, "visibility NAMESPACE"),
-    }
+    let visibility = beyond.known(wire.visibility, "visibility");
     let balancing = wire.load_balancing.unwrap_or_default();
     match beyond.known(balancing.mode, "load_balancing.mode") {
         proto::Mode::Unspecified | proto::Mode::Failover => {}
@@ -77,11 +110,10 @@ pub(super) fn service_from(
     };
     let ours = extensions(resource, wire.extensions, &mut beyond)?;
     let unsupported = beyond.reason(ours.unsupported);
+    let namespace: Namespace = texts.name(&wire.namespace).map_err(resource.bad("namespace"))?;
     Ok(Service {
-        name: ServiceName {
-            namespace: texts.name(&wire.namespace).map_err(resource.bad("namespace"))?,
-            hostname: texts.name(&wire.hostname).map_err(resource.bad("hostname"))?,
-        },
+        seen: seen_from(resource, texts, (visibility, &ours.seen), &namespace)?,
+        name: ServiceName { namespace, hostname: texts.name(&wire.hostname).map_err(resource.bad("hostname"))? },
         short_name: resource.shared(texts, "name", &wire.name)?,
         vips: all(wire.addresses.iter().map(|vip| address_from(resource, texts, vip)))?,
         ports: all(wire.ports.iter().map(|port| port_from(resource, texts, port)))?,

@@ -1,7 +1,7 @@
 //! What is sent is what is read, and what cannot be read or honoured is said.
 
 use proptest::prelude::*;
-use weir_model::{Termination, Tunnel, WaypointDestination};
+use weir_model::{Seen, Termination, Tunnel, WaypointDestination};
 
 use super::*;
 use crate::{
@@ -157,10 +157,9 @@ fn what_a_service_asks_for_beyond_this_version_is_named_and_its_addresses_are_kn
     fn balance(mode: i32, health_policy: i32) -> Option<proto::LoadBalancing> {
         Some(proto::LoadBalancing { mode, health_policy })
     }
-    let cases: [(&str, Change<proto::Service>); 8] = [
+    let cases: [(&str, Change<proto::Service>); 7] = [
         ("waypoint", |wire| wire.waypoint = Some(GatewayAddress::default())),
         ("weighted_waypoints", |wire| wire.weighted_waypoints = vec![WeightedWaypoint::default()]),
-        ("visibility NAMESPACE", |wire| wire.visibility = 1),
         ("visibility 2", |wire| wire.visibility = 2),
         ("load_balancing.mode STRICT", |wire| wire.load_balancing = balance(1, 0)),
         ("load_balancing.mode PASSTHROUGH", |wire| wire.load_balancing = balance(3, 0)),
@@ -174,6 +173,34 @@ fn what_a_service_asks_for_beyond_this_version_is_named_and_its_addresses_are_kn
     }
     let failover = read_service(|wire| wire.load_balancing = balance(2, 1)).unwrap();
     assert_eq!((failover.unsupported, failover.health_policy), (None, weir_model::HealthPolicy::All));
+}
+
+#[test]
+fn a_service_is_seen_where_it_is_exported_to_and_by_agents_of_another_make_nowhere_else() {
+    let namespaces = |names: &[&str]| Seen::In(Arc::new(names.iter().map(|name| name.parse().unwrap()).collect()));
+    let own = service("shop", &["10.96.0.7"]).name.namespace.to_string();
+    for (seen, visibility, listed) in [
+        (Seen::Everywhere, 0, vec![]),
+        (namespaces(&[&own]), 1, vec![]),
+        (namespaces(&[&own, "zone"]), 1, vec![own.as_str(), "zone"]),
+        (namespaces(&["zone"]), 1, vec!["zone"]),
+        (namespaces(&[]), 1, vec![""]),
+    ] {
+        let sent = service_to(&Service { seen: seen.clone(), ..service("shop", &["10.96.0.7"]) });
+        let texts = sent.extensions.iter().map(|one| {
+            assert_eq!(one.name, "weir.dev/seen-in");
+            <String as Message>::decode(one.config.as_ref().unwrap().value.as_slice()).unwrap()
+        });
+        assert_eq!(
+            (sent.visibility, texts.collect::<Vec<_>>()),
+            (visibility, listed.iter().map(|one| (*one).to_owned()).collect())
+        );
+        let read = service::service_from(Named("shop"), &mut Texts::default(), sent).unwrap();
+        assert_eq!(read.seen, seen);
+    }
+    let bad = |wire: &mut proto::Service| wire.extensions = vec![extension("weir.dev/seen-in", "No Name")];
+    let error = read_service(bad).unwrap_err().to_string();
+    assert!(error.contains("extensions"), "{error}");
 }
 
 #[test]
@@ -243,11 +270,11 @@ fn what_is_not_reached_is_not_reached_by_an_agent_of_another_make_either() {
     assert!(sent.waypoint.is_some());
     let sent = service_to(&Service { unsupported: reason, ..service("shop", &["10.96.0.7"]) });
     assert!(sent.waypoint.is_some());
-    let both = "it wants a waypoint; this version does not know visibility NAMESPACE";
+    let both = "it wants a waypoint; this version does not know visibility 2";
     let cases: [(Change<proto::Service>, Option<&str>, Option<&str>); 4] = [
         // Without the extension that says why, it is a waypoint like any other, and nobody has it.
         (|wire| wire.extensions.clear(), None, Some("weir-system/unsupported.invalid")),
-        (|wire| wire.visibility = 1, Some(both), None),
+        (|wire| wire.visibility = 2, Some(both), None),
         (|wire| wire.waypoint = Some(called("gw", "w.gw", 0)), Some("it wants a waypoint"), None),
         (|_| {}, Some("it wants a waypoint"), None),
     ];

@@ -78,6 +78,7 @@ mod tests {
             ports: vec![],
             health_policy: HealthPolicy::OnlyReady,
             waypoint: None,
+            seen: Default::default(),
             unsupported: None,
         };
         for (host, namespaces, want) in [

@@ -37,11 +37,11 @@ pub(super) fn findings(ground: &Ground<'_>, configs: &Configs) -> Vec<Finding> {
 
 fn of_visibility(object: &ConfigObject, spec: &ServiceEntrySpec) -> Option<Finding> {
     match &spec.export_to {
-        ExportTo::Everywhere => None,
-        ExportTo::Only { .. } => {
-            let text = "its hosts and addresses are known in all namespaces";
-            Some(Finding::new(object, "spec.exportTo", FindingReason::Unsupported, text))
+        ExportTo::Only { own: false, others } if others.is_empty() => {
+            let text = "it is exported to no namespace: nobody reaches its hosts";
+            Some(Finding::new(object, "spec.exportTo", FindingReason::NoEffect, text))
         }
+        ExportTo::Everywhere | ExportTo::Only { .. } => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
+use weir_model::Seen;
 
 use super::*;
 use crate::{
@@ -29,6 +30,35 @@ fn line(plan: &Plan) -> String {
 
 fn plan(world: &World, source: &str, dst: &str) -> String {
     line(&world.outbound(&uid(source), OrigDst::new(socket(dst)), &mut SmallRng::seed_from_u64(1)))
+}
+
+#[test]
+fn a_service_is_there_for_the_namespaces_it_is_exported_to_alone() {
+    let namespaces = |names: &[&str]| Seen::In(Arc::new(names.iter().map(|name| name.parse().unwrap()).collect()));
+    let all = ["10.96.0.50:80", "[fd00:96::50]:80", "10.97.1.1:80", "[fd00:97::1]:80"];
+    for (seen, is_seen) in [
+        (Seen::Everywhere, true),
+        (namespaces(&["ns"]), true),
+        (namespaces(&["other", "ns"]), true),
+        (namespaces(&["other"]), false),
+        (namespaces(&[]), false),
+    ] {
+        let hidden = Service {
+            seen: seen.clone(),
+            ..service("a-hidden", &["10.96.0.50/32", "fd00:96::50/128", "10.97.0.0/16", "fd00:97::/64"])
+        };
+        let mut mesh = mesh();
+        mesh.services.push(hidden);
+        let alone = World::new(mesh.clone());
+        mesh.services.push(service("b-open", &["10.96.0.50/32", "fd00:96::50/128", "10.97.0.0/16", "fd00:97::/64"]));
+        let both = World::new(mesh);
+        for to in all {
+            let (alone, both) = (plan(&alone, "a", to), plan(&both, "a", to));
+            assert_eq!(alone == format!("plain {to} - -"), !is_seen, "{seen:?} {alone}");
+            // Where another has the address, too, it is that one's for those who do not see the first.
+            assert_eq!((both.contains("a-hidden"), both.contains("b-open")), (is_seen, !is_seen), "{seen:?} {both}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::SmallRng};
-use weir_model::{Health, Locality, OrigDst, Port};
+use weir_model::{Health, Locality, OrigDst, Port, Seen};
 
 use super::*;
 use crate::{
@@ -308,6 +308,26 @@ fn asked(local: &str, source: Source, connected: &str, target: &str) -> String {
             }
         },
         Verdict::Refuse(refusal) => format!("{} {refusal}", refusal.http_status()),
+    }
+}
+
+#[test]
+fn a_waypoint_serves_those_whom_a_service_is_exported_to() {
+    let namespaces = |names: &[&str]| Seen::In(Arc::new(names.iter().map(|name| name.parse().unwrap()).collect()));
+    let (ns, other) = ("ns".parse().unwrap(), "other".parse().unwrap());
+    for (seen, want) in [
+        (Seen::Everywhere, [true, true, true]),
+        (namespaces(&["ns"]), [false, true, false]),
+        (namespaces(&["ns", "other"]), [false, true, true]),
+        (namespaces(&[]), [false, false, false]),
+    ] {
+        let mut mesh = mesh();
+        mesh.services[0].seen = seen.clone();
+        let world = World::new(mesh);
+        for target in SHOP {
+            let bound = |client| world.bound_to(&uid("g1"), client, socket(target)).is_some();
+            assert_eq!([None, Some(&ns), Some(&other)].map(bound), want, "{seen:?} {target}");
+        }
     }
 }
 

@@ -41,10 +41,11 @@ fn what_is_not_done_as_it_is_written_is_told() {
     let refused = "which this version does not do: connections to its addresses are refused";
     for (meta, spec, want) in [
         ("", "{hosts: [a.example], resolution: STATIC}", vec![]),
+        ("", "{hosts: [a.example], resolution: STATIC, exportTo: ['.', b]}", vec![]),
         (
             "",
-            "{hosts: [a.example], resolution: STATIC, exportTo: ['.']}",
-            vec!["Unsupported a/x spec.exportTo: its hosts and addresses are known in all namespaces".to_owned()],
+            "{hosts: [a.example], resolution: STATIC, exportTo: ['~']}",
+            vec!["NoEffect a/x spec.exportTo: it is exported to no namespace: nobody reaches its hosts".to_owned()],
         ),
         ("", "{hosts: [a.example]}", vec![format!("NoEffect a/x spec.resolution: {none}")]),
         (", labels: {istio.io/use-waypoint: w}", "{hosts: [a.example]}", vec![]),
@@ -111,6 +112,23 @@ fn an_address_that_another_has_is_told() {
     assert_eq!(told(&entry), [""; 0]);
     let want = "Conflicted a/x spec.addresses: fd00::1 is an address of a pod or of a Service, and stays theirs";
     assert_eq!(told(&format!("{service}{entry}")), [want]);
+}
+
+#[test]
+fn what_sends_to_a_host_that_is_not_exported_to_it_is_told_and_sends_nothing() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: b}\nspec: {ports: [{port: 80, name: http}]}\n";
+    let sends = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: b}\n\
+                 spec: {hosts: [s.b.svc.cluster.local], http: [{route: [{destination: {host: e.example}}]}]}\n";
+    let refused = "NotPermitted b/v spec.http[0].route[0].destination: e.example is not exported to b, the namespace of what sends to it: \
+                   its share of requests is refused with 503";
+    for (export, want) in
+        [("['*']", vec![]), ("[b]", vec![]), ("['.']", vec![refused.to_owned()]), ("[c]", vec![refused.to_owned()])]
+    {
+        let spec = format!(
+            "{{hosts: [e.example], resolution: STATIC, ports: [{{number: 80, name: http}}], exportTo: {export}}}"
+        );
+        assert_eq!(told(&(entry("a/x", "", &spec) + service + sends)), want, "{export}");
+    }
 }
 
 #[test]

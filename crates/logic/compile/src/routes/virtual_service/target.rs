@@ -51,6 +51,11 @@ impl Targets<'_> {
         let Some(service) = self.ground.service(&host) else {
             return Err(unknown(format!("no service has the host {host}, a service of the mesh is expected")));
         };
+        let own = &at.object.namespace;
+        if !service.seen.by(Some(own)) {
+            let why = format!("{host} is not exported to {own}, the namespace of what sends to it");
+            return Err((FindingReason::NotPermitted, why));
+        }
         let port = port_of(service, *port, asked).map_err(unknown)?;
         if let Some(subset) = subset {
             let destinations = self.destinations.get(&host).unwrap_or(Destinations::none());

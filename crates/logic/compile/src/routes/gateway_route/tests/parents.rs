@@ -223,6 +223,7 @@ fn beside_an_entry(export: &str, objects: &str) -> Compiled {
         ports: vec![port("http", "80"), port("alt", "8080")],
         health_policy: HealthPolicy::OnlyReady,
         waypoint: None,
+        seen: Default::default(),
         unsupported: None,
     };
     let entry = format!(

@@ -81,6 +81,7 @@ fn the_namespace_of_the_waypoint_counts_as_that_of_the_service() {
         ports: Vec::new(),
         health_policy: weir_model::HealthPolicy::OnlyReady,
         waypoint: Some(waypoint),
+        seen: Default::default(),
         unsupported: None,
     };
     let world = World::new(weir_world::Mesh { services: vec![service], ..weir_world::Mesh::default() });
