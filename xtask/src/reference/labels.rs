@@ -147,6 +147,7 @@ const OTHERS: &[&str] = &[
     "weir.dev/policy",
     "weir.dev/incarnation",
     "weir.dev/unsupported",
+    "weir.dev/seen-in",
     "istio.io/PROXY",
     "kubernetes.io/h2c",
     "kubernetes.io/ws",
