@@ -5,10 +5,10 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::{Said, admin_by, mesh, namespace, summary};
@@ -19,6 +19,8 @@ const PODS: usize = 50_000;
 const PAGE: usize = 500;
 /// What `weirctl` may hold at most, in KiB. It holds about a third, of which its own code is most; all pods at once would be twice as much.
 const MOST: u64 = 64 << 10;
+/// Patience with it.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs it to its end. Gives what it said, and the most that was resident of it, in KiB, as `VmHWM` of proc_pid_status(5) has it.
 fn weirctl(kubeconfig: Option<&Path>, words: &str) -> Result<(Said, u64)> {
@@ -41,7 +43,7 @@ fn weirctl(kubeconfig: Option<&Path>, words: &str) -> Result<(Said, u64)> {
 /// What a process ends with, and its peak shortly before: a peak only grows, so the last look tells it.
 fn watched(child: &mut Child) -> Result<(Option<i32>, u64)> {
     let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
+    let (mut peak, begun) = (0, Instant::now());
     loop {
         let text = std::fs::read_to_string(&status)?;
         // One that has ended has no memory, and no such line.
@@ -50,6 +52,10 @@ fn watched(child: &mut Child) -> Result<(Option<i32>, u64)> {
         }
         if let Some(status) = child.try_wait()? {
             return Ok((status.code(), peak));
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill()?;
+            bail!("weirctl does not end within {PATIENCE:?}");
         }
         thread::sleep(Duration::from_millis(2));
     }
