@@ -115,8 +115,11 @@ mod tests {
     use super::*;
 
     fn pods(count: usize) -> Vec<Object> {
-        let text: String =
-            (0..count).map(|n| format!("---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{n}}}}}\n")).collect();
+        let text: String = (0..count)
+            .map(|n| {
+                format!("---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{n}}}, spec: {{containers: []}}}}\n")
+            })
+            .collect();
         let service = "---\n{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: None}}\n";
         parse(&[(FileName::new("p.yaml"), &(text + service))]).unwrap().into_objects().collect()
     }

@@ -52,10 +52,7 @@ pub fn read_all(program: &str, read: impl Fn(Vec<String>) -> Result<(), String>)
             for command in block.lines().iter().flat_map(|line| commands(line)) {
                 let words: Vec<String> = words(&command);
                 // What stands before it runs it somewhere, as another or in a namespace.
-                let Some(at) = words.iter().position(|word| word == program || word.ends_with(&format!("/{program}")))
-                else {
-                    continue;
-                };
+                let Some(at) = words.iter().position(|word| is_called(word, program)) else { continue };
                 number += 1;
                 if let Err(why) = read(words[at..].to_vec()) {
                     faults.push(format!("{}: {}: {why}", block.place(), command.trim()));
@@ -64,6 +61,13 @@ pub fn read_all(program: &str, read: impl Fn(Vec<String>) -> Result<(), String>)
         }
     }
     if faults.is_empty() { Ok(number) } else { Err(faults.join("\n")) }
+}
+
+/// Whether a word is the program, by its name or by a path. `daemonset/weir-agent` is neither: it names an object of a cluster.
+fn is_called(word: &str, program: &str) -> bool {
+    let path = word.strip_suffix(program).and_then(|path| path.strip_suffix('/'));
+    word == program
+        || path.is_some_and(|path| ["", ".", "~", "target"].contains(&path.split('/').next().unwrap_or(path)))
 }
 
 #[cfg(test)]
@@ -77,6 +81,20 @@ mod tests {
             ["weirctl", "explain", "GET /a b", "-H", "x: 'y'", ""]
         );
         assert_eq!(commands("a 'b | c' | d && e; f"), ["a 'b | c' ", " d ", " e", " f"]);
+    }
+
+    #[test]
+    fn a_program_is_called_by_its_name_or_by_a_path() {
+        for (word, is) in [
+            ("weirctl", true),
+            ("/usr/bin/weirctl", true),
+            ("./weirctl", true),
+            ("target/debug/weirctl", true),
+            ("daemonset/weirctl", false),
+            ("not-weirctl", false),
+        ] {
+            assert_eq!(is_called(word, "weirctl"), is, "{word}");
+        }
     }
 
     #[test]
