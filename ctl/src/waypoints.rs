@@ -214,6 +214,10 @@ async fn config(of: &Named, out: &mut Out<'_>) -> Result<u8> {
     if at(&dump, "/gateway") == "-" {
         bail!("{first} is no waypoint: what agents know is asked by weirctl agent");
     }
+    let (namespace, name) = named(&of.name, "default");
+    if !of.place.admin.is_empty() && at(&dump, "/gateway") != format!("{namespace}/{name}") {
+        bail!("{first} is the waypoint {}, not {namespace}/{name}: ask for that one", at(&dump, "/gateway"));
+    }
     if out.format != Format::Table {
         out.value(&dump)?;
         return Ok(0);

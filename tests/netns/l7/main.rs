@@ -7,6 +7,7 @@ mod destinations;
 mod faults;
 mod gateway;
 mod handed;
+mod looked;
 mod policies;
 mod replicas;
 mod routes;

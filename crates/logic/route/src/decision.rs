@@ -31,7 +31,7 @@ pub struct Decision<'t> {
 pub enum Ground<'t> {
     /// A rule says so.
     Rule(Chosen<'t>),
-    /// No route is for this client.
+    /// No route is for this client and port.
     NoRoutes,
     /// There are routes, and no rule of theirs is for this request.
     NoMatch,
@@ -175,7 +175,7 @@ impl fmt::Display for Ground<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule(chosen) => chosen.fmt(f),
-            Self::NoRoutes => f.write_str("no route is for this client"),
+            Self::NoRoutes => f.write_str("no route is for this client and port"),
             Self::NoMatch => f.write_str("no rule of any route is for this request"),
         }
     }

@@ -1,8 +1,18 @@
 //! Routes that are asked together: the matches in their order, and a way to the few that can hold.
 
+use std::collections::BTreeSet;
+
+use weir_model::Port;
 use weir_request::Request;
 
-use crate::{asker::Asker, decision::Chosen, index::Index, path::Case, rank::Rank, rule::RouteObject};
+use crate::{
+    asker::Asker,
+    decision::Chosen,
+    index::Index,
+    path::Case,
+    rank::Rank,
+    rule::{Family, RouteObject},
+};
 
 /// Routes that are asked together. An entry is one match of one rule, and the first that holds counts; so of those that a path leads to only such are asked that
 /// stand before the best one yet.
@@ -13,6 +23,8 @@ pub(crate) struct Layer {
     by_path_in_any_case: Index,
     /// Those whose path may begin with anything.
     by_nothing: Vec<usize>,
+    /// The ports that its routes are attached to; none if some route is for every port.
+    ports: Option<BTreeSet<Port>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +51,7 @@ impl Layer {
         }
         ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
         let entries: Vec<Entry> = ranked.into_iter().map(|(_, entry)| entry).collect();
+        let ports: Option<BTreeSet<Port>> = entries.iter().map(|entry| entry.attached_to(objects)).collect();
 
         let starts = entries.iter().map(|entry| entry.read(objects)?.matched?.1.path.as_ref()?.start());
         let starts: Vec<Option<(&str, Case)>> = starts.collect();
@@ -50,8 +63,14 @@ impl Layer {
             by_path: Index::new(Case::Counts, of_case(Case::Counts)),
             by_path_in_any_case: Index::new(Case::Ignored, of_case(Case::Ignored)),
             by_nothing: starts.iter().zip(0..).filter(|(start, _)| start.is_none()).map(|(_, at)| at).collect(),
+            ports: ports.filter(|ports| !ports.is_empty()),
             entries,
         }
+    }
+
+    /// Whether a route is attached to this port. Gateway API `ParentReference.port`: at all others of the service it is as if there was none.
+    pub(crate) fn is_for(&self, port: Port) -> bool {
+        self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
     }
 
     /// The first match that holds.
@@ -93,6 +112,15 @@ impl Layer {
 }
 
 impl Entry {
+    /// The port that its route is attached to. A VirtualService is for every port of its host, whatever its matches ask.
+    fn attached_to(self, objects: &[RouteObject]) -> Option<Port> {
+        let chosen = self.read(objects)?;
+        match chosen.object.kind.family() {
+            Family::GatewayApi => chosen.matched?.1.asker.port,
+            Family::VirtualService => None,
+        }
+    }
+
     fn read(self, objects: &[RouteObject]) -> Option<Chosen<'_>> {
         let object = objects.get(self.object)?;
         let rule = object.rules.get(self.rule)?;

@@ -99,10 +99,11 @@ impl RouteTable {
         }
     }
 
-    /// What is asked for this client, in order.
+    /// What is asked for this client and port, in order.
     pub(crate) fn layers(&self, asker: &Asker<'_>) -> impl Iterator<Item = &Layer> {
         let own = asker.namespace.and_then(|namespace| self.of_clients.get(namespace));
-        own.into_iter().chain(&self.of_service)
+        let all = own.into_iter().chain(&self.of_service);
+        all.filter(|layer| layer.is_for(asker.port))
     }
 }
 

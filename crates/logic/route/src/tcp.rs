@@ -94,6 +94,19 @@ pub struct TcpObject {
     pub rules: Vec<TcpRule>,
 }
 
+impl TcpObject {
+    /// Whether it is attached to this port. Gateway API `ParentReference.port`: at all others of the service it is as if there was no TCPRoute.
+    fn is_for(&self, port: Port) -> bool {
+        match self.kind {
+            TcpKind::TcpRoute => {
+                let is_on = |matched: &TcpMatch| matched.asker.port.is_none_or(|asked| asked == port);
+                self.rules.iter().any(|rule| rule.matches.is_empty() || rule.matches.iter().any(is_on))
+            }
+            TcpKind::VirtualService | TcpKind::VirtualServiceTls => true,
+        }
+    }
+}
+
 /// All routes of the connections to one service, in the order they are asked in: those of the client's namespace first, then the oldest, then by name.
 /// VirtualServices only where there is no TCPRoute for the same clients.
 #[derive(Debug, Clone, Default)]
@@ -120,7 +133,7 @@ pub enum TcpGround<'t> {
         /// The rule.
         rule: &'t TcpRule,
     },
-    /// No route is for this client.
+    /// No route is for this client and port.
     NoRoutes,
     /// There are routes, and no rule of theirs is for this connection.
     NoMatch,
@@ -185,12 +198,12 @@ impl TcpTable {
         let holds =
             |rule: &TcpRule| rule.matches.is_empty() || rule.matches.iter().any(|matched| matched.holds(facts, asker));
         let Some((object, rule)) = asked.find(|(_, rule)| holds(rule)) else {
-            return match of_client.next() {
-                None => TcpDecision { ground: TcpGround::NoRoutes, action: TcpAction::Service },
-                Some(_) => TcpDecision {
-                    ground: TcpGround::NoMatch,
-                    action: TcpAction::Refuse("no rule of any route is for this connection"),
-                },
+            if !of_client.any(|object| object.is_for(asker.port)) {
+                return TcpDecision { ground: TcpGround::NoRoutes, action: TcpAction::Service };
+            }
+            return TcpDecision {
+                ground: TcpGround::NoMatch,
+                action: TcpAction::Refuse("no rule of any route is for this connection"),
             };
         };
         let action = match rule.backends.choose(rng) {
@@ -213,7 +226,7 @@ impl fmt::Display for TcpKind {
 impl fmt::Display for TcpGround<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoutes => f.write_str("no route is for this client"),
+            Self::NoRoutes => f.write_str("no route is for this client and port"),
             Self::NoMatch => f.write_str("there are routes"),
             Self::Rule { object, rule } => {
                 let rules = match object.kind {

@@ -105,7 +105,7 @@ fn the_first_match_of_a_virtual_service_counts() {
         let objects = vec![object(TcpKind::VirtualService, "v", rules())];
         assert_eq!(said(objects, address, &asker(number)), want, "{address} {number}");
     }
-    assert_eq!(said(vec![], "10.0.0.1", &anyone()), "no route is for this client: to the service itself");
+    assert_eq!(said(vec![], "10.0.0.1", &anyone()), "no route is for this client and port: to the service itself");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_order_of_objects_is_a_rule_too() {
     }
     assert_eq!(
         said(vec![of_client("own")], "10.0.0.1", &anyone()),
-        "no route is for this client: to the service itself"
+        "no route is for this client and port: to the service itself"
     );
 }
 

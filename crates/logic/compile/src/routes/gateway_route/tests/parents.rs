@@ -64,7 +64,8 @@ fn a_route_is_for_the_port_of_its_parent() {
     let parents = "{group: '', kind: Service, name: web, port: 80}, {group: '', kind: Service, name: web, port: 9000}";
     let compiled = compiled(&of("HTTPRoute", parents));
     let goes = |port| Ask { port, ..GET }.goes(&compiled);
-    assert_eq!([goes(80), goes(9000), goes(8080)], ["to v1.shop:80", "to v1.shop:80", "refused with 404"]);
+    // Gateway API conformance, MeshPorts: a port that is left out is served as if there was no route.
+    assert_eq!([goes(80), goes(9000), goes(8080)], ["to v1.shop:80", "to v1.shop:80", "to the service itself"]);
     let told = conditions(&compiled, "HTTPRoute", "shop/r");
     assert_eq!([&told[0], &told[2]], [ACCEPTED, "1 Accepted=true Accepted: attached to Service shop/web"]);
     let named = of("HTTPRoute", "{group: '', kind: Service, name: web, sectionName: admin}");
@@ -142,7 +143,7 @@ fn a_tcp_route_takes_connections_and_the_oldest_takes_all() {
         [goes(&apart, 80), goes(&apart, 9000)],
         ["TCPRoute shop/a, spec.rules[0]", "TCPRoute shop/b, spec.rules[0]"]
     );
-    assert_eq!(goes(&apart, 8080), "there are routes: closed: no rule of any route is for this connection");
+    assert_eq!(goes(&apart, 8080), "no route is for this client and port: to the service itself");
 }
 
 #[test]
@@ -265,7 +266,7 @@ fn a_service_entry_is_the_parent_of_all_its_hosts() {
     }
     let named = beside_an_entry("['*']", &route("shop", ", sectionName: alt"));
     assert_eq!(goes(&named, "a.example.com", Ask { port: 8080, ..GET }), "redirected with 301");
-    assert_eq!(goes(&named, "a.example.com", GET), "refused with 404");
+    assert_eq!(goes(&named, "a.example.com", GET), "to the service itself");
     let consumer = beside_an_entry("['*']", &route("client", ""));
     assert_eq!(goes(&consumer, "a.example.com", Ask { from: Some("client"), ..GET }), "redirected with 301");
     assert_eq!(goes(&consumer, "a.example.com", GET), "to the service itself");

@@ -92,7 +92,7 @@ fn on_a_port_without_a_rule_connections_go_to_the_service_itself() {
     assert!(at(&compiled, "10.1.2.3", 9, None).ends_with(": to db.shop.svc.cluster.local"));
     // What is only about HTTP says nothing of them.
     let http = of_db("http: [{redirect: {uri: /}}]");
-    assert_eq!(at(&http, "10.1.2.3", 9, None), "no route is for this client: to the service itself");
+    assert_eq!(at(&http, "10.1.2.3", 9, None), "no route is for this client and port: to the service itself");
 }
 
 #[test]
