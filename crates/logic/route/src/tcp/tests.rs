@@ -125,7 +125,7 @@ fn the_order_of_objects_is_a_rule_too() {
         (
             everything(TcpKind::VirtualService, "a"),
             object(TcpKind::TcpRoute, "b", vec![rule(0, vec![at_81], to("b.svc"))]),
-            "there are routes: closed: no rule of any route is for this connection",
+            "no route is for this client and port: to the service itself",
         ),
         (everything(TcpKind::VirtualService, "a"), route("b"), "TCPRoute shop/b, spec.rules[0]: to b.svc:80"),
         (route("b"), route("a"), "TCPRoute shop/a, spec.rules[0]: to a.svc:80"),
