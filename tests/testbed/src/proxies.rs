@@ -221,9 +221,8 @@ impl Lane<'_> {
         command.args(field.into_iter().flat_map(|field| ["-H", field])).arg(format!("http://{to}/"));
         let text = self.run(command)?;
         let word = |before: &str, after: &str| {
-            let line = text.lines().find(|line| line.contains(after))?;
-            let (_, rest) = line.split_once(before)?;
-            rest.split_once(after).map(|(word, _)| word.trim().to_owned())
+            // Lines of its progress hold such words, too.
+            text.lines().find_map(|line| Some(line.split_once(before)?.1.split_once(after)?.0.trim().to_owned()))
         };
         let failed = word("started, ", " done").is_none() || !text.contains(" 0 failed, 0 errored");
         ensure!(!failed, "h2load against {to} failed:\n{text}");
