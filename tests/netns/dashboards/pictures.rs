@@ -17,15 +17,17 @@ use crate::scene::Scene;
 
 /// The panels that docs show, and the files they are drawn to.
 const SHOWN: [(&str, &str); 2] = [
-    ("service: incoming requests by source and", "service-incoming-requests-by-source-and-response-code.svg"),
-    ("agent: refused connections", "agent-refused-connections.svg"),
+    ("service: incoming requests by source and", "service-incoming-requests-by-source-and-response-code.png"),
+    ("agent: refused connections", "agent-refused-connections.png"),
 ];
 /// How long a mesh is watched for the pictures in docs.
 const WATCHED: Duration = Duration::from_secs(240);
 /// The seconds of it in which not all is well.
 const BAD: Range<u64> = 80..130;
 /// The largest picture that docs take, in bytes.
-const LARGEST: usize = 100_000;
+const LARGEST: usize = 200_000;
+/// How wide and how high a picture is at least, in pixels.
+const LEAST: (u32, u32) = (1_720, 600);
 
 pub(crate) fn are_drawn(scene: &Scene) {
     let wanted = env::var_os("WEIR_PICTURES").map(|dir| deploy().parent().unwrap().join(dir));
@@ -34,17 +36,22 @@ pub(crate) fn are_drawn(scene: &Scene) {
     }
     let dir = wanted.unwrap_or_else(|| scene.topology.work_dir().join("pictures"));
     for (panel, file) in SHOWN {
-        let mut text = String::new();
+        let (mut text, mut picture) = (String::new(), Vec::new());
         // A line begins with the second scrape that saw something.
         let done = eventually("a panel has something to draw", || {
-            draw(scene, &dir, panel)?;
-            text = fs::read_to_string(dir.join(file)).with_context(|| file.to_owned())?;
+            draw(scene, &dir, panel, &["--png"])?;
+            picture = fs::read(dir.join(file)).with_context(|| file.to_owned())?;
+            let drawing = scene.topology.work_dir().join("drawings");
+            draw(scene, &drawing, panel, &[])?;
+            text = fs::read_to_string(drawing.join(file).with_extension("svg")).with_context(|| file.to_owned())?;
             Ok(true)
         });
         done.unwrap_or_else(|error| panic!("{error:#}\n{}", scene.logs()));
-        assert!(text.len() < LARGEST, "{file} has {} bytes", text.len());
         let lines: Vec<&str> = text.split("<polyline points=\"").skip(1).collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(',')), "no line in {file}: {text}");
+        assert!(picture.len() < LARGEST, "{file} has {} bytes", picture.len());
+        let (width, height) = size(&picture).unwrap_or_else(|| panic!("{file} is no PNG"));
+        assert!(width >= LEAST.0 && height >= LEAST.1, "{file} is of {width} by {height} pixels");
     }
 }
 
@@ -71,10 +78,17 @@ fn busy(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn draw(scene: &Scene, dir: &Path, panel: &str) -> anyhow::Result<()> {
+/// The width and the height that a PNG's header says (PNG specification, 11.2.2).
+fn size(png: &[u8]) -> Option<(u32, u32)> {
+    let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")?;
+    let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    Some((number(0)?, number(4)?))
+}
+
+fn draw(scene: &Scene, dir: &Path, panel: &str, how: &[&str]) -> anyhow::Result<()> {
     let mut command = Command::new(binary("xtask")?);
     command.args(["dash", "render", "--only", panel, "--set", "service=web.default.svc.cluster.local"]);
     command.args(["--seconds", &WATCHED.as_secs().to_string(), "--prometheus", &format!("http://[::1]:{PORT}")]);
-    command.arg("--out").arg(dir);
+    command.args(how).arg("--out").arg(dir);
     run_to_end(scene.topology.pod(POD).netns(), command, PATIENCE).map(drop)
 }

@@ -24,10 +24,10 @@ habits carry over; what is Weir's own stands below. They ask for nothing but [me
 Istio's own dashboards show data, too: metrics and labels are Istio's. Through a waypoint they count with `reporter=\"waypoint\"`, connections with `source` and `destination`.
 Only what asks for `container_*` (the kubelet's metrics), for `go_*` or for versions of `pilot`, `proxy` and `ztunnel` by name stays empty: here components are called `control`, `waypoint` and `agent`.
 
-![Requests of a service, by response code](images/service-incoming-requests-by-source-and-response-code.svg)
-![Connections that agents refused, by reason](images/agent-refused-connections.svg)
+![Requests of a service, by response code](images/service-incoming-requests-by-source-and-response-code.png)
+![Connections that agents refused, by reason](images/agent-refused-connections.png)
 
-`cargo xtask dash render --prometheus http://HOST:9090` draws panels like these from the queries of the dashboards.
+`cargo xtask dash render --prometheus http://HOST:9090` draws panels like these from the queries of the dashboards, as SVG, or with `--png` as PNG.
 
 ## Labels they expect
 

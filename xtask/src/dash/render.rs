@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
@@ -37,6 +38,9 @@ pub(crate) struct Render {
     /// Where pictures go.
     #[arg(long, value_name = "DIR", default_value = "docs/images")]
     out: PathBuf,
+    /// Draw PNG rather than SVG, by `rsvg-convert` of Debian's package librsvg2-bin.
+    #[arg(long)]
+    png: bool,
 }
 
 impl Render {
@@ -53,8 +57,14 @@ impl Render {
                     println!("{}: {}: nothing to draw", board.file, panel.title);
                     continue;
                 }
-                let path = self.out.join(format!("{}.svg", file_name(board.file, panel.title)));
-                fs::write(&path, svg(panel.title, panel.unit, &lines))?;
+                let picture = svg(panel.title, panel.unit, &lines);
+                let file = self.out.join(file_name(board.file, panel.title));
+                let path = file.with_extension(if self.png { "png" } else { "svg" });
+                if self.png {
+                    png(&picture, &path)?
+                } else {
+                    fs::write(&path, picture)?
+                }
                 println!("{}", path.display());
                 drawn += 1;
             }
@@ -124,6 +134,18 @@ impl Render {
     }
 }
 
+/// A drawing's pixels, two for each of its units: screens are dense.
+fn png(svg: &str, path: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("rsvg-convert");
+    command.args(["--format", "png", "--zoom", "2", "--output"]).arg(path).stdin(Stdio::piped());
+    let mut drawing = command.spawn().context("rsvg-convert, which draws PNG: install librsvg2-bin and a font")?;
+    // Taken, so that it ends.
+    drawing.stdin.take().context("its input")?.write_all(svg.as_bytes())?;
+    let status = drawing.wait()?;
+    ensure!(status.success(), "rsvg-convert: {status}");
+    Ok(())
+}
+
 fn line(query: &Query, series: &Value) -> Line {
     let points = series["values"]
         .as_array()
@@ -178,6 +200,7 @@ mod tests {
             set: vec!["service=web".to_owned()],
             only: String::new(),
             out: PathBuf::new(),
+            png: false,
         };
         for board in boards::all() {
             for query in board.panels().flat_map(|(_, panel)| &panel.queries) {
