@@ -230,11 +230,9 @@ impl Subscription {
         self.wildcard.as_ref().is_some_and(|scan| table.forgotten() > self.cursor.max(scan.start))
     }
 
+    /// Whether there may be something to say. What changed since the last look may concern who asks by name, too.
     fn pending(&self, table: &Table) -> bool {
-        !self.dirty.is_empty()
-            || !self.gone.is_empty()
-            || !self.left.is_empty()
-            || (self.wildcard.is_some() && self.cursor < table.now())
+        !self.dirty.is_empty() || !self.gone.is_empty() || !self.left.is_empty() || self.cursor < table.now()
     }
 
     fn settle(&mut self, answer: Answer) -> Settled {

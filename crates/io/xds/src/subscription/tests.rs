@@ -66,7 +66,10 @@ impl Peer {
     }
 
     fn try_pull(&mut self) -> Result<Pulled, Behind> {
+        // Sessions ask for no response where nothing is said to be pending.
+        let pending = self.view.standing(&self.table).pending;
         let Some(response) = self.view.next(&self.table, self.most)? else { return Ok(None) };
+        assert!(pending, "something is to be sent, and nothing was pending");
         self.nonce = response.nonce;
         for name in &response.removed {
             self.has.remove(name);
