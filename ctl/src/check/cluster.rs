@@ -13,6 +13,8 @@ use crate::{
     out::{at, list, number},
 };
 
+/// The first Kubernetes whose containers have every field that the manifests set: `securityContext.appArmorProfile` was the last to come.
+const KUBERNETES: (u32, u32) = (1, 30);
 /// The port that agents take connections of the mesh on.
 const HBONE: u64 = 15008;
 /// Names that are listed; of more, how many there are.
@@ -39,8 +41,7 @@ const OTHERS: [(&str, &str); 5] = [
 pub(super) async fn look(place: &Place) -> Result<Vec<Finding>> {
     let cluster = place.cluster().await?;
     let version = cluster.get("/version").await?.unwrap_or_default();
-    let mut findings =
-        vec![Finding::good("API server", format!("{} at {}", at(&version, "/gitVersion"), cluster.url()))];
+    let mut findings = vec![server(at(&version, "/gitVersion"), cluster.url())];
     findings.push(may(&cluster).await?);
     findings.push(gateway_api(&cluster).await?);
     findings.push(nodes(&cluster).await?);
@@ -50,6 +51,17 @@ pub(super) async fn look(place: &Place) -> Result<Vec<Finding>> {
     findings.push(may_look(&cluster, &place.mesh_namespace).await?);
     findings.push(installed(&cluster, &place.mesh_namespace).await?);
     Ok(findings)
+}
+
+/// Whether the API server knows all that is installed.
+fn server(version: &str, url: &str) -> Finding {
+    let (major, minor) = KUBERNETES;
+    let next = || format!("the manifests need Kubernetes {major}.{minor} or later: bring the cluster up to date");
+    match node::release(version.strip_prefix('v').unwrap_or(version)) {
+        Some(known) if known >= KUBERNETES => Finding::good("API server", format!("{version} at {url}")),
+        Some(_) => Finding::bad("API server", format!("{version} at {url}"), next()),
+        None => Finding::doubtful("API server", format!("{version:?} at {url} is no version of Kubernetes"), next()),
+    }
 }
 
 /// Whether whoever asks may install.
@@ -333,6 +345,24 @@ mod tests {
             (json!({ "ingress": [{ "ports": [{ "protocol": "TCP" }] }] }), false),
         ] {
             assert_eq!(blocks(&json!({ "spec": spec })), want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_server_will_do_from_the_version_on_that_knows_every_field() {
+        for (version, want) in [
+            ("v1.30.0", State::Good),
+            ("v1.30.5-eks-ce1d5eb", State::Good),
+            ("v1.36.4+k3s1", State::Good),
+            ("v2.0.0", State::Good),
+            ("v1.29.14", State::Bad),
+            ("v1.9.1", State::Bad),
+            ("-", State::Doubtful),
+            ("", State::Doubtful),
+        ] {
+            let found = server(version, "https://h");
+            assert_eq!(found.state, want, "{version}");
+            assert!(want == State::Good || found.next.contains("1.30"), "{version}");
         }
     }
 
