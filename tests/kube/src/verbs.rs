@@ -258,14 +258,19 @@ fn delete(store: &mut Store, resource: &Resource, key: &Key, options: &Value) ->
     let stored = store.objects.get(key).cloned().ok_or_else(|| Refusal::not_found(&resource.plural, &key.2))?;
     let conditions = json!({"metadata": options["preconditions"]});
     same(resource, key, &stored.object, &conditions)?;
-    // A kubelet would end the pod and then delete it for good; here there is none.
-    let graceful =
-        options["gracePeriodSeconds"].as_u64() != Some(0) && !text(&stored.object, "/spec/nodeName").is_empty();
-    if resource.kind == "Pod" && graceful {
+    if resource.kind == "Pod" {
+        // A kubelet would end the pod and then delete it for good; here there is none. Watchers hear of both steps, even where no time is between.
+        let grace = match text(&stored.object, "/spec/nodeName") {
+            "" => 0,
+            _ => options["gracePeriodSeconds"].as_u64().unwrap_or(30),
+        };
         let mut object = stored.object;
         object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
-        object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
-        return store.update(key, object, stored.managers);
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        let ending = store.update(key, object, stored.managers)?;
+        if grace > 0 {
+            return Ok(ending);
+        }
     }
     store.remove(key).ok_or_else(|| Refusal::not_found(&resource.plural, &key.2))
 }

@@ -73,7 +73,7 @@ async fn a_watch_that_breaks_goes_on_where_it_was_on_our_own_server() -> Result<
     scene.server()?.faults().silence_watches();
     things::delete(&scene.pods(), "a").await?;
     scene.server()?.faults().drop_watches();
-    scene.heard.hears(&["removed Pod a"]).await?;
+    scene.heard.hears(&["set Pod a", "removed Pod a"]).await?;
     assert_eq!(scene.server()?.lists(), lists, "no list was needed");
     Ok(())
 }
@@ -84,7 +84,7 @@ async fn an_event_cut_in_half_is_heard_whole_on_our_own_server() -> Result<()> {
     let mut scene = Scene::new(quick(&[Kind::Pod])).await?;
     scene.server()?.faults().tear_next_event();
     things::delete(&scene.pods(), "c").await?;
-    scene.heard.hears(&["removed Pod c"]).await?;
+    scene.heard.hears(&["set Pod c", "removed Pod c"]).await?;
     scene.mark("d").await
 }
 
@@ -164,7 +164,7 @@ async fn a_watch_that_has_fallen_silent_is_asked_for_again_on_our_own_server() -
     let mut scene = Scene::new(Options { silence: Duration::from_millis(300), ..quick(&[Kind::Pod]) }).await?;
     scene.server()?.faults().silence_watches();
     things::delete(&scene.pods(), "b").await?;
-    scene.heard.hears(&["removed Pod b"]).await?;
+    scene.heard.hears(&["set Pod b", "removed Pod b"]).await?;
     scene.mark("d").await
 }
 
@@ -183,7 +183,10 @@ async fn a_server_that_was_gone_for_long_is_followed_again_on_our_own_server() -
         scene.server()?.faults().come_back();
         let lines = scene.heard.until("set Pod d").await?;
         match history {
-            "kept" => assert_eq!(lines, ["back Pod", "removed Pod a", "removed Pod b", "set Pod b", "set Pod b"]),
+            "kept" => assert_eq!(
+                lines,
+                ["back Pod", "set Pod a", "removed Pod a", "set Pod b", "removed Pod b", "set Pod b", "set Pod b"]
+            ),
             // A watch from a forgotten version is an answer all the same: the server is back before the list.
             _ => assert_eq!(lines, ["back Pod", "removed Pod b", "set Pod b"]),
         }
