@@ -28,7 +28,7 @@ use crate::{
     see::{Seen, Seer, Tellers},
     stream::Io,
     upstream::{OnBehalf, Place, Upstream},
-    worker::{Own, Shared},
+    worker::{Own, Reach, Shared},
 };
 
 /// How an endpoint is found again: by its workload and its address.
@@ -280,6 +280,12 @@ impl weir_http::Around for Around {
 
     async fn connect(&self, to: &Endpoint, dial: Dial<'_>) -> Result<Io, ConnectError> {
         let refused = |reason: String| ConnectError::Refused(reason.into());
+        // A ServiceEntry names any address as its endpoint's: what listens here for itself, and the services of the link, are nobody's.
+        if self.own.reach == Reach::Others && !weir_resolver::is_usable(to.address.ip()) {
+            let why =
+                "an address of this very pod or its link, expected one that others can be at: change the endpoint";
+            return Err(refused(format!("{} ({}) is {why}", to.address, to.name)));
+        }
         let why = || format!("{} ({}) is not where it was, or not to be connected to", to.address, to.name);
         let way = self.way(to).ok_or_else(|| refused(why()))?;
         let snapshot = self.snapshot.borrow().clone();

@@ -59,6 +59,7 @@ pub(crate) struct Own {
     pub(crate) uid: Option<WorkloadUid>,
     pub(crate) network: Network,
     pub(crate) hbone: Hbone,
+    pub(crate) reach: Reach,
 }
 
 /// Who speaks HBONE for this waypoint.
@@ -70,6 +71,15 @@ pub(crate) enum Hbone {
     Agent,
 }
 
+/// How far endpoints may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To addresses that somebody else can be at.
+    Others,
+    /// To those of this very host, too: who says where a plain reverse proxy listens is the operator.
+    Host,
+}
+
 impl Own {
     /// As the flags say.
     pub(crate) fn new(arguments: &Arguments) -> anyhow::Result<Self> {
@@ -78,7 +88,8 @@ impl Own {
         };
         let uid = arguments.pod_name.as_ref().map(of_pod).transpose()?;
         let hbone = if arguments.proxy_addr.is_some() { Hbone::Agent } else { Hbone::Waypoint };
-        Ok(Self { uid, network: arguments.network.clone(), hbone })
+        let reach = if arguments.plain.is_empty() { Reach::Others } else { Reach::Host };
+        Ok(Self { uid, network: arguments.network.clone(), hbone, reach })
     }
 }
 

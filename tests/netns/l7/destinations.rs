@@ -276,7 +276,14 @@ fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is
     let (near, further) = (serve("near", 0), serve("further", 1));
     let ports = "{number: 80, name: http, targetPort: 9000}, {number: 81, name: http-web, targetPort: 8080}";
     let admin = "{number: 80, name: http, targetPort: 15000}";
+    let fixed = |at: &str| format!("resolution: STATIC\n  endpoints: [{{address: '{at}'}}]");
     let entries = [
+        entry("lo4.example", "198.18.7.5", admin, &fixed("127.0.0.1")),
+        entry("lo6.example", "'2001:db8:7::5'", admin, &fixed("::1")),
+        entry("mapped.example", "198.18.7.6", admin, &fixed("::ffff:127.0.0.1")),
+        entry("any4.example", "198.18.7.7", admin, &fixed("0.0.0.0")),
+        entry("any6.example", "'2001:db8:7::7'", admin, &fixed("::")),
+        entry("cloud.example", "198.18.7.8", admin, &fixed("169.254.169.254")),
         entry("far.example", &quoted(&ASKED), ports, "resolution: DNS"),
         entry(
             "first.example",
@@ -305,10 +312,16 @@ fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is
     for at in at(4, 81) {
         answers(&scene, at, "web-1");
     }
-    // And none to what listens in the waypoint for itself.
-    for at in at(3, 80) {
-        let heard = scene.curl("client", at, "/quitquitquit", &["--request", "POST"]).unwrap();
-        assert_eq!(heard.status, 503, "{heard:?}\n{}", scene.logs());
+    // And none to what listens in the waypoint for itself, nor does an address.
+    let [[five4, five6], [six4, _], [seven4, seven6], [eight4, _]] = [at(5, 80), at(6, 80), at(7, 80), at(8, 80)];
+    for (at, why) in at(3, 80)
+        .map(|at| (at, ""))
+        .into_iter()
+        .chain([five4, five6, six4, seven4, seven6, eight4].map(|at| (at, "an address of this very pod or its link")))
+    {
+        let asked = ["--request", "POST", "--header", "host: localhost"];
+        let heard = scene.curl("client", at, "/quitquitquit", &asked).unwrap();
+        assert!(heard.status == 503 && heard.body.contains(why), "{at}: {heard:?}\n{}", scene.logs());
     }
     // The very address that was asked for, and through the waypoint.
     for ip in nodes[1] {

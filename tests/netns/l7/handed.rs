@@ -31,6 +31,8 @@ spec:
   parentRefs: [{group: '', kind: Service, name: web, port: 84}]
   rules: [{backendRefs: [{name: loop, port: 84}]}]
 ";
+/// The same by an endpoint that anybody may name: to connect to it is to connect to oneself.
+const SELF: [&str; 2] = ["198.18.7.1", "2001:db8:7::1"];
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
 /// A request of that path behind these bytes, and what comes of it: nothing where nobody is served.
@@ -42,6 +44,18 @@ fn tell(netns: &NetNs, at: SocketAddr, header: &[u8], path: &str) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap_or_default();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Entries bound to the waypoint whose endpoints are the unspecified addresses.
+fn entries() -> String {
+    let one = |(name, (ip, to)): (&str, (&str, &str))| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: {name}\n  namespace: default\n  \
+             labels: {{istio.io/use-waypoint: waypoint}}\nspec:\n  hosts: [{name}.example]\n  addresses: ['{ip}']\n  \
+             ports: [{{number: {LINE}, name: tcp, targetPort: {HANDED}}}, {{number: {ECHO}, name: http, targetPort: {HANDED}}}]\n  resolution: STATIC\n  endpoints: [{{address: '{to}'}}]\n---\n"
+        )
+    };
+    ["self4", "self6"].into_iter().zip(SELF.into_iter().zip(["0.0.0.0", "::"])).map(one).collect()
 }
 
 fn status(answer: &str) -> &str {
@@ -56,7 +70,8 @@ fn header(client: IpAddr, target: SocketAddr, identity: Option<&str>) -> Vec<u8>
 
 #[test]
 fn who_the_agent_says_it_is_is_who_it_is() {
-    let mut scene = Scene::by(By::Agent, &[("policy.yaml", POLICY), ("loop.yaml", LOOP)], |topology| {
+    let manifests = [("policy.yaml", POLICY), ("loop.yaml", LOOP), ("self.yaml", &entries())];
+    let mut scene = Scene::by(By::Agent, &manifests, |topology| {
         topology.hand_over("waypoint", HANDED).unwrap();
         for name in ["plain", "bare"] {
             topology.add_pod(PodSpec::new(name, 1).unenrolled()).unwrap();
@@ -151,11 +166,11 @@ fn who_is_in_the_pod_is_believed(scene: &Scene) {
 /// Who writes routes could else have the waypoint itself bring a header of his own making.
 fn no_route_leads_to_where_headers_are_believed(scene: &Scene) {
     let topology = &scene.bed.topology;
-    let (netns, client) = (topology.pod("other").netns(), topology.pod("client"));
+    let (netns, client_addresses) = (topology.pod("other").netns(), topology.pod("client").addresses());
     // It gets there, from the pod's own address, and says nothing.
     let cut = |line: &str| line.contains("refused peer=") && line.contains("it ends before its PROXY header does");
     let cuts = || scene.waypoint().log().lines().filter(|line| cut(line)).count();
-    for ((at, target), client) in scene.at(LINE).into_iter().zip(scene.at(QUICK)).zip(client.addresses()) {
+    for ((at, target), client) in scene.at(LINE).into_iter().zip(scene.at(QUICK)).zip(client_addresses) {
         let before = cuts();
         let header = header(*client, target, Some(CLIENT));
         eventually("the way is cut", || {
@@ -164,6 +179,16 @@ fn no_route_leads_to_where_headers_are_believed(scene: &Scene) {
             Ok(cuts() > before)
         })
         .unwrap_or_else(|error| panic!("{error:#}\n{}", scene.logs()));
+    }
+    for ((ip, target), client) in SELF.into_iter().zip(scene.at(QUICK)).zip(client_addresses) {
+        let at = |port| SocketAddr::new(ip.parse().unwrap(), port);
+        eventually("nobody is connected to", || {
+            let heard = scene.curl("other", at(ECHO), "/", &[])?;
+            Ok(heard.status == 503 && heard.body.contains("an address of this very pod or its link"))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", scene.logs()));
+        let answer = tell(netns, at(LINE), &header(*client, target, Some(CLIENT)), "/open");
+        assert_eq!(answer, "", "{ip}: a header that came by an endpoint is believed\n{}", scene.logs());
     }
 }
 

@@ -88,12 +88,7 @@ pub(crate) fn careless_client(
 ) -> ClientConfig {
     let mut config = like.clone();
     config.client_auth_cert_resolver = match certificate {
-        Some((chain, key)) => {
-            let key = PrivateKeyDer::Pkcs8(key);
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            let key = rustls::sign::CertifiedKey::from_der(chain, key, &provider).unwrap();
-            Arc::new(rustls::sign::SingleCertAndKey::from(key))
-        }
+        Some((chain, key)) => Arc::new(shown(chain, key)),
         None => Arc::new(NoCertificate),
     };
     config
@@ -105,10 +100,14 @@ pub(crate) fn careless_server(
     (chain, key): (Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>),
 ) -> ServerConfig {
     let mut config = like.clone();
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let key = rustls::sign::CertifiedKey::from_der(chain, PrivateKeyDer::Pkcs8(key), &provider).unwrap();
-    config.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+    config.cert_resolver = Arc::new(shown(chain, key));
     config
+}
+
+/// A certificate with a key, whether that is its own or not.
+fn shown(chain: Vec<CertificateDer<'static>>, key: PrivatePkcs8KeyDer<'static>) -> rustls::sign::SingleCertAndKey {
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(key)).unwrap();
+    rustls::sign::CertifiedKey::new(chain, key).into()
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, SanType};
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -51,6 +51,14 @@ fn two_workloads_prove_themselves_to_each_other() {
 
 type Signed = (Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>);
 
+/// The names of `UI`, and a URI that is no ASCII. RFC 5280 §4.2.1.6.
+fn unreadable() -> CustomExtension {
+    let name = |bytes: &[u8]| [&[0x86, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let names = [name(UI.as_bytes()), name(b"spiffe://\xff")].concat();
+    let list = [&[0x30, u8::try_from(names.len()).unwrap()], names.as_slice()].concat();
+    CustomExtension::from_oid_content(&[2, 5, 29, 17], list)
+}
+
 /// Certificates nobody may get through with, and what the refusal must say.
 fn bad_certificates(authority: &Authority) -> Vec<(&'static str, Signed, &'static str)> {
     let now = SystemTime::now();
@@ -68,7 +76,15 @@ fn bad_certificates(authority: &Authority) -> Vec<(&'static str, Signed, &'stati
             authority.sign(vec![uri(UI)], |p| p.not_before = (now + HOUR / 2).into()),
             "not valid for another",
         ),
+        // Whoever saw a certificate can show it.
+        ("of which the key is somebody else's", (sign(vec![uri(UI)]).0, sign(vec![uri(UI)]).1), "BadSignature"),
         ("of two identities", sign(vec![uri(UI), uri(DB)]), "2 URI SANs"),
+        // What is skipped could be the second identity.
+        (
+            "of a name that cannot be read",
+            authority.sign(vec![], |p| p.custom_extensions.push(unreadable())),
+            "unreadable SAN",
+        ),
         ("of a DNS name only", sign(vec![dns("ui.todo.svc.cluster.local")]), "no URI SAN"),
         ("of no name", sign(vec![]), "no URI SAN"),
         ("of a URI that is no identity", sign(vec![uri("https://cluster.local/ns/todo/sa/ui")]), "no identity"),

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
@@ -11,7 +12,13 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
     date_time_ymd,
 };
-use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
+use rustls::{
+    HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    server::WebPkiClientVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
+    version::{TLS12, TLS13},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsAcceptor;
@@ -36,10 +43,15 @@ impl Authority {
 
     /// A certificate for these names, and its key.
     fn sign(&self, names: &[&str], serial: u64) -> Pair {
+        self.sign_but(names, serial, |_| {})
+    }
+
+    fn sign_but(&self, names: &[&str], serial: u64, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names.iter().map(|name| san(name)).collect();
         params.serial_number = Some(SerialNumber::from(serial));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         Pair { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }
@@ -97,8 +109,20 @@ impl Pair {
 
 /// A server that answers with what it has been told by TLS: the name, the protocol, and how many certificates.
 fn serve(own: &Pair, clients: Option<&Authority>, alpn: &[&str]) -> DuplexStream {
+    serve_by(Arc::new(server(own, clients, alpn, ALL)))
+}
+
+const ALL: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// How it is served: with the certificate, whether the key is its own or not.
+fn server(
+    own: &Pair,
+    clients: Option<&Authority>,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(authority) => {
@@ -108,15 +132,22 @@ fn serve(own: &Pair, clients: Option<&Authority>, alpn: &[&str]) -> DuplexStream
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let mut config = builder.with_single_cert(own.chain(), own.secret()).unwrap();
+    let key = aws_lc_rs::sign::any_supported_type(&own.secret()).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(own.chain(), key));
+    let mut config = builder.with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+fn serve_by(config: Arc<ServerConfig>) -> DuplexStream {
     let (ours, theirs) = duplex(64 << 10);
     tokio::spawn(async move {
-        let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(theirs).await else { return };
+        let Ok(mut stream) = TlsAcceptor::from(config).accept(theirs).await else { return };
         let connection = stream.get_ref().1;
         let alpn = String::from_utf8_lossy(connection.alpn_protocol().unwrap_or(b"-")).into_owned();
         let certificates = connection.peer_certificates().map_or(0, <[_]>::len);
-        let said = format!("{} {alpn} {certificates}", connection.server_name().unwrap_or("-"));
+        let again = if connection.handshake_kind() == Some(HandshakeKind::Resumed) { " resumed" } else { "" };
+        let said = format!("{} {alpn} {certificates}{again}", connection.server_name().unwrap_or("-"));
         stream.write_all(said.as_bytes()).await.unwrap_or_default();
         stream.shutdown().await.unwrap_or_default();
     });
@@ -211,6 +242,64 @@ async fn with_insecure_skip_verify_anybody_is_believed_who_has_his_key() {
     let any = ClientTls { own: None, server: ServerTrust::Anybody, sni: None };
     let told = ask(&Arc::default(), serve(&own, None, &[]), &any, "a.example", &[]).await;
     assert_eq!(told.unwrap(), "a.example - 0");
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_proves_nothing_to_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("right");
+    let roots = file(dir.path(), "ca.pem", &authority.pem());
+    let any = ClientTls { own: None, server: ServerTrust::Anybody, sni: None };
+    let known = tls(proven(&roots, &[]));
+    let told = async |own: &Pair, versions: &[&'static SupportedProtocolVersion], trust: &ClientTls| {
+        ask(&Arc::default(), serve_by(Arc::new(server(own, None, &[], versions))), trust, "a.example", &[]).await
+    };
+    for (versions, trust) in [([&TLS12], &any), ([&TLS12], &known), ([&TLS13], &any), ([&TLS13], &known)] {
+        let (own, other) = (authority.sign(&["a.example"], 1), authority.sign(&["a.example"], 2));
+        assert_eq!(told(&own, &versions, trust).await.unwrap(), "a.example - 0", "{versions:?}");
+        let stolen = Pair { certificate: own.certificate, key: other.key };
+        let why = told(&stolen, &versions, trust).await.unwrap_err().to_string();
+        assert!(why.contains("BadSignature"), "{versions:?} {trust:?}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_ended_or_is_for_clients_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("right");
+    let tls = tls(proven(&file(dir.path(), "ca.pem", &authority.pem()), &[]));
+    let now = SystemTime::now();
+    let day = Duration::from_secs(86_400);
+    let but = |change: &dyn Fn(&mut CertificateParams)| authority.sign_but(&["a.example"], 1, |params| change(params));
+    for (n, (own, believed)) in [
+        (but(&|params| params.not_after = (now + day).into()), true),
+        (but(&|params| params.not_after = (now - day).into()), false),
+        (but(&|params| params.not_before = (now + day).into()), false),
+        (but(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), true),
+        (but(&|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let told = ask(&Arc::default(), serve(&own, None, &[]), &tls, "a.example", &[]).await;
+        assert_eq!(told.is_ok(), believed, "{n}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_handshake_looks_at_the_certificate_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("right");
+    let tls = tls(proven(&file(dir.path(), "ca.pem", &authority.pem()), &[]));
+    for versions in [[&TLS12], [&TLS13]] {
+        let (originator, own) = (Arc::default(), authority.sign(&["a.example"], 1));
+        // One that gives out tickets, and would take them.
+        let config = Arc::new(server(&own, None, &[], &versions));
+        for _ in 0..3 {
+            let told = ask(&originator, serve_by(config.clone()), &tls, "a.example", &[]).await;
+            assert_eq!(told.unwrap(), "a.example - 0", "{versions:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,17 @@
 
 use proptest::prelude::*;
 
+use rand::{SeedableRng, rngs::SmallRng};
+use weir_model::{
+    OrigDst, Policy, PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource, RulePlace,
+};
+
 use super::*;
-use crate::testing::{socket, uid, world};
+use crate::{
+    mesh::Mesh,
+    outbound::Plan,
+    testing::{mesh, socket, uid, workload, world},
+};
 
 fn peer(account: &str) -> Source {
     Source::Mesh(format!("spiffe://cluster.local/ns/ns/sa/{account}").parse().unwrap())
@@ -121,6 +130,60 @@ fn a_connection_that_may_not_come_in_is_refused_with_a_reason() {
         let asked = inbound(source, "10.0.0.1:4000", connected, target);
         let Verdict::Refuse(refusal) = world.inbound(&uid(local), &asked) else { panic!("{asked:?} was admitted") };
         assert_eq!(format!("{} {} {refusal}", refusal.http_status(), refusal.response_flag().as_str()), want);
+    }
+}
+
+/// One that denies everybody.
+fn deny(namespace: &str, name: &str, scope: PolicyScope) -> Policy {
+    Policy {
+        name: PolicyName::new(namespace.parse().unwrap(), name).unwrap(),
+        scope,
+        action: PolicyAction::Deny,
+        dry_run: false,
+        rules: vec![PolicyRule { place: RulePlace { index: None, line: None }, clauses: Vec::new() }],
+        rejected: None,
+        source: PolicySource { kind: PolicyKind::Authorization, name: name.into(), file: None },
+    }
+}
+
+#[test]
+fn every_policy_over_a_pod_is_asked_by_who_comes_and_who_is_there() {
+    use PolicyScope::{Mesh as All, Namespace, Workloads};
+    let named = |name: &str| vec![PolicyName::new("ns".parse().unwrap(), name).unwrap()];
+    for (policies, names, admits) in [
+        (vec![], vec![], true),
+        (vec![deny("root", "all", All)], vec![], false),
+        (vec![deny("ns", "own", Namespace)], vec![], false),
+        (vec![deny("other", "theirs", Namespace)], vec![], true),
+        (vec![deny("ns", "some", Workloads)], vec![], true),
+        (vec![deny("ns", "some", Workloads)], named("some"), false),
+        // Nobody knows what it says.
+        (vec![], named("gone"), false),
+    ] {
+        let b = Workload { policies: names, ..workload("b", 2, Tunnel::Hbone) };
+        let world = World::new(Mesh { workloads: vec![b], policies, ..Mesh::default() });
+        for source in [peer("a"), Source::Plaintext] {
+            let connected = if source == Source::Plaintext { "10.0.0.2:80" } else { "10.0.0.2:15008" };
+            let asked = inbound(source, "10.0.0.1:4000", connected, "10.0.0.2:80");
+            let is_admitted = matches!(world.inbound(&uid("b"), &asked), Verdict::Admit(_));
+            let stays = world.stays(&uid("b"), &asked).is_ok();
+            assert_eq!((is_admitted, stays), (admits, admits), "{asked:?} {:?}", world.policies().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn what_is_not_understood_of_a_workload_lets_nobody_in_and_is_gone_to_by_nobody() {
+    for tunnel in [Tunnel::Hbone, Tunnel::None] {
+        let d = Workload { unsupported: Some("another tunnel".into()), ..workload("d", 6, tunnel) };
+        let mut mesh = mesh();
+        mesh.workloads.push(d);
+        let world = World::new(mesh);
+        let dst = OrigDst::new(socket("10.0.0.6:80"));
+        let plan = world.outbound(&uid("a"), dst, &mut SmallRng::seed_from_u64(1));
+        assert!(matches!(plan, Plan::Refuse(Refusal::Unsupported { .. })), "{tunnel:?}: {plan:?}");
+        let verdict = world.inbound(&uid("d"), &inbound(peer("a"), "10.0.0.1:4000", "10.0.0.6:15008", "10.0.0.6:80"));
+        assert!(matches!(verdict, Verdict::Refuse(_)), "{tunnel:?}: {verdict:?}");
     }
 }
 

@@ -68,6 +68,11 @@ impl Resolver<'_> {
         if let Some(name) = to.name.strip_suffix(&suffix) {
             self.permitted(&service.name.namespace, name, host.as_ref())?;
         }
+        let own = &self.route.namespace;
+        if !service.seen.by(Some(own)) {
+            let why = format!("{} is not exported to {own}, the namespace of what sends to it", to.name);
+            return unresolved(RouteReason::RefNotPermitted, why);
+        }
         self.port(to, service)
     }
 

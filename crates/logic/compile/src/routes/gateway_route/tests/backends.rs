@@ -115,6 +115,27 @@ fn a_hostname_leads_to_a_host_of_the_mesh() {
 }
 
 #[test]
+fn a_hostname_leads_only_to_what_is_exported_to_the_route() {
+    let backend = "{group: networking.istio.io, kind: Hostname, name: bank.example.com, port: 80}";
+    for (export, namespace, want) in [
+        ("['*']", "other", true),
+        ("[shop]", "other", true),
+        ("['.']", "other", false),
+        ("[client]", "other", false),
+        ("['.']", "shop", true),
+    ] {
+        let entry = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: bank, namespace: {namespace}}}\n\
+             spec: {{hosts: [bank.example.com], resolution: STATIC, exportTo: {export}, \
+             ports: [{{name: http, number: 80, protocol: HTTP}}], endpoints: [{{address: 192.0.2.1}}]}}\n---\n"
+        );
+        let got = GET.goes(&compiled(&format!("{entry}{}", http(&format!("[{{backendRefs: [{backend}]}}]")))));
+        let refused = "refused with 500: bank.example.com is not exported to shop, the namespace of what sends to it";
+        assert_eq!(got, if want { "to bank.example.com:80" } else { refused }, "{export} of {namespace}");
+    }
+}
+
+#[test]
 fn only_the_share_of_what_leads_nowhere_is_refused() {
     let rules = "[{backendRefs: [{name: v1, port: 80, weight: 3}, {name: gone, port: 80, weight: 1}]}]";
     let compiled = compiled(&http(rules));
