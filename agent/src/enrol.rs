@@ -211,7 +211,9 @@ impl Enroller {
 
     fn fail(&mut self, uid: &WorkloadUid, error: &EnrolError) {
         let reason = chain(error);
-        if self.failing.get(uid) != Some(&reason) {
+        // Said again when the cause is another: what stands before it may count the seconds to the next attempt.
+        let cause = last(error).to_string();
+        if !self.failing.get(uid).is_some_and(|known| known.ends_with(&cause)) {
             tracing::error!(pod = %uid, reason, "cannot be enrolled; trying again every second");
         }
         self.failing.insert(uid.clone(), reason);
@@ -473,6 +475,11 @@ fn unroute(pod: &Pod, routed: &Routed) -> Result<(), EnrolError> {
 
 fn routing_netns(pod: &Pod) -> Result<weir_netlink::NetNs, EnrolError> {
     pod.netns.as_fd().try_clone_to_owned().map(weir_netlink::NetNs::from_fd).map_err(EnrolError::Listen)
+}
+
+/// What an error comes from.
+fn last<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |one| one.source()).last().unwrap_or(error)
 }
 
 /// An error with all its causes.

@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
-    path::Path,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -76,7 +75,7 @@ impl Upstream {
         Ok(Self {
             pool: Rc::default(),
             settings: Settings::new(Role::Client),
-            netns: Rc::new(Netns::open(Path::new("/proc/self/ns/net"))?),
+            netns: Rc::new(Netns::own()?),
             identities,
             hbone,
             baggage: RefCell::new(Rc::from("")),

@@ -4,7 +4,6 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
-    path::Path,
     rc::Rc,
     sync::Arc,
     thread,
@@ -214,7 +213,7 @@ impl Listeners {
         let settings = ListenerSettings { keepalive: Some(Settings::new(Role::Server).tcp_keepalive) };
         let hbone = match &shared.identities {
             Some(_) => {
-                let netns = Netns::open(Path::new("/proc/self/ns/net"))?;
+                let netns = Netns::own()?;
                 let at = arguments.hbone_addr;
                 let bound = Listener::bind(&netns, at, &settings);
                 Some(bound.map_err(|error| anyhow::anyhow!("--hbone-addr {at}: {error}"))?)

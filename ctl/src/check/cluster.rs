@@ -47,7 +47,7 @@ pub(super) async fn look(place: &Place) -> Result<Vec<Finding>> {
     findings.push(nodes(&cluster).await?);
     findings.extend(others(&cluster).await?);
     findings.push(namespaces(&cluster).await?);
-    findings.push(policies(&cluster).await?);
+    findings.push(policies(&cluster, &place.mesh_namespace).await?);
     findings.push(may_look(&cluster, &place.mesh_namespace).await?);
     findings.push(installed(&cluster, &place.mesh_namespace).await?);
     Ok(findings)
@@ -235,12 +235,12 @@ async fn namespaces(cluster: &Cluster) -> Result<Finding> {
     })
 }
 
-/// NetworkPolicies that let nothing in from the mesh.
-async fn policies(cluster: &Cluster) -> Result<Finding> {
+/// NetworkPolicies that let nothing in from the mesh. Those in the mesh's own namespace govern its programs, which no agent stands before.
+async fn policies(cluster: &Cluster, own: &str) -> Result<Finding> {
     let mut blocking = Vec::new();
     cluster
         .each("/apis/networking.k8s.io/v1/networkpolicies", |policy| {
-            if blocks(policy) {
+            if at(policy, "/metadata/namespace") != own && blocks(policy) {
                 blocking.push(format!("{}/{}", at(policy, "/metadata/namespace"), at(policy, "/metadata/name")));
             }
             Ok(())

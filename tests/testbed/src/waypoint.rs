@@ -95,7 +95,9 @@ impl Waypoint {
     pub fn start_from(topology: &Topology, program: &Path, name: &str, flags: &[&OsStr]) -> anyhow::Result<Self> {
         let pod = topology.pod(name);
         let node = &topology.nodes()[pod.spec().node];
-        let mut command = Command::new(program);
+        // Without any right that its container has not either.
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"]).arg(program);
         command.arg("--gateway").arg(format!("default/{name}")).args(["--pod-name", name]);
         command.args(["--node-name", node.name()]);
         command.args(flags);

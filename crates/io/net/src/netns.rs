@@ -14,6 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::option;
 
+/// The namespace of this program.
+const OWN: &str = "/proc/self/ns/net";
+
 /// Which namespace a file means: the same numbers are the same namespace for as long as one of them is held open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NetnsId {
@@ -35,7 +38,7 @@ impl NetnsId {
     /// # Errors
     /// If `/proc` is not mounted.
     pub fn own() -> io::Result<Self> {
-        Self::at(Path::new("/proc/self/ns/net"))
+        Self::at(Path::new(OWN))
     }
 }
 
@@ -77,6 +80,8 @@ pub struct Netns {
 enum FoundBy {
     Path,
     Descriptor,
+    /// It is the one this program was started in.
+    Being,
 }
 
 thread_local! {
@@ -94,6 +99,23 @@ impl Netns {
         Self::of(file, path.to_owned(), FoundBy::Path)
     }
 
+    /// The namespace this program was started in. Nobody has to enter it, so no right is needed: entering any, even one's own, takes
+    /// `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    /// If `/proc` is not mounted, or this thread makes no sockets there.
+    pub fn own() -> Result<Self, NetnsError> {
+        let path = PathBuf::from(OWN);
+        if CURRENT.get().is_some() {
+            return Self::open(&path);
+        }
+        let found = File::open(&path).and_then(|file| Ok((id(&file)?, file, cookie()?)));
+        match found {
+            Ok((id, file, cookie)) => Ok(Self { file, id, cookie, path, found_by: FoundBy::Being }),
+            Err(source) => Err(NetnsError::Open { path, source }),
+        }
+    }
+
     /// The namespace behind a descriptor that somebody else opened, and what to call it where a path is shown.
     ///
     /// # Errors
@@ -107,8 +129,9 @@ impl Netns {
             Ok(id) => id,
             Err(source) => return Err(NetnsError::Open { path, source }),
         };
-        match inside(&file, || Socket::new(Domain::UNIX, Type::DGRAM, None).and_then(|s| option::netns_cookie(&s))) {
+        match inside(&file, cookie) {
             Ok(cookie) => Ok(Self { file, id, cookie, path, found_by }),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(NetnsError::Open { path, source }),
             Err(source) => Err(NetnsError::NotANamespace { path, source }),
         }
     }
@@ -132,8 +155,9 @@ impl Netns {
     /// something else says nothing: a pod must not drop out of the mesh because the agent is out of descriptors. One that came as
     /// a descriptor is current for as long as it is held.
     pub fn is_current(&self) -> bool {
-        if self.found_by == FoundBy::Descriptor {
-            return true;
+        match self.found_by {
+            FoundBy::Descriptor | FoundBy::Being => return true,
+            FoundBy::Path => {}
         }
         match std::fs::metadata(&self.path) {
             Ok(meta) => identify(&meta) == self.id,
@@ -153,19 +177,27 @@ impl Netns {
 
     /// Moves the thread inside, for good.
     fn enter(&self) -> io::Result<()> {
-        if CURRENT.get() != Some(self.id) {
+        if !self.is_here() {
             setns(&self.file, CloneFlags::CLONE_NEWNET)?;
             CURRENT.set(Some(self.id));
         }
         Ok(())
     }
 
-    /// Runs `work` inside on a thread of its own, so that the caller stays where it is.
+    /// Whether this thread is inside.
+    fn is_here(&self) -> bool {
+        match CURRENT.get() {
+            Some(current) => current == self.id,
+            None => self.found_by == FoundBy::Being,
+        }
+    }
+
+    /// Runs `work` inside, on a thread of its own if the caller is not, so that it stays where it is.
     ///
     /// # Errors
     /// If the namespace cannot be entered; else what `work` gives.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        inside(&self.file, work)
+        if self.is_here() { work() } else { inside(&self.file, work) }
     }
 }
 
@@ -173,6 +205,11 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The cookie of the namespace this thread is in.
+fn cookie() -> io::Result<u64> {
+    Socket::new(Domain::UNIX, Type::DGRAM, None).and_then(|socket| option::netns_cookie(&socket))
 }
 
 fn id(file: &File) -> io::Result<NetnsId> {

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, os::unix::fs::symlink, path::Path};
 
 use socket2::Domain;
-use weir_net::{Netns, NetnsError};
+use weir_net::{Listener, ListenerSettings, Netns, NetnsError};
 
 use crate::bed::{Place, first_addresses};
 
@@ -51,6 +51,32 @@ fn a_path_that_is_gone_or_leads_elsewhere_is_not_current() {
     std::fs::remove_file(&path).unwrap();
     symlink(one.path(), &path).unwrap();
     assert!(netns.is_current(), "it is back");
+}
+
+/// Programs in containers have no rights; they need none where they are.
+#[test]
+#[expect(unsafe_code, reason = "no library gives up the rights of one thread alone")]
+fn ones_own_namespace_takes_no_right_and_any_other_does() {
+    let place = Place::new();
+    let without = std::thread::scope(|scope| {
+        let work = || {
+            // SAFETY: the call takes three numbers, and as made here changes no other thread.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65532, 65532, 65532) }, 0);
+            let own = Netns::own().unwrap();
+            let loopback = "127.0.0.1:0".parse().unwrap();
+            let listener = Listener::bind(&own, loopback, &ListenerSettings { keepalive: None }).unwrap();
+            own.socket(Domain::IPV4).unwrap();
+            assert_ne!(listener.local().port(), 0);
+            assert!(own.is_current());
+            let refused = Netns::open(place.path()).unwrap_err();
+            let NetnsError::Open { source, .. } = refused else { panic!("{refused:?}") };
+            assert_eq!(source.kind(), io::ErrorKind::PermissionDenied);
+            (own.id(), own.cookie())
+        };
+        scope.spawn(work).join().unwrap()
+    });
+    let own = Netns::open(Path::new("/proc/self/ns/net")).unwrap();
+    assert_eq!(without, (own.id(), own.cookie()));
 }
 
 #[test]
