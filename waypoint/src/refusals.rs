@@ -7,7 +7,7 @@ use weir_http::{Arrival, Record, Target};
 use weir_model::{Namespace, SpiffeId, Workload};
 use weir_telemetry::{Cursor, Happened, Query, Recent, RecentPage, Recorder};
 
-use crate::run::timestamp;
+use crate::{gate::denied_by, run::timestamp};
 
 /// Refusals that are kept for each worker.
 const KEPT: usize = 256;
@@ -169,14 +169,6 @@ fn told(one: &Happened<Refused>) -> Value {
         "policy": policy,
         "remedy": remedy(reason, identity.as_ref()),
     })
-}
-
-/// The policy in the details of an answer, as [`crate::gate`] writes them.
-fn denied_by(details: &str) -> Option<(&str, &str)> {
-    let matched = details.strip_prefix("rbac_access_denied_matched_policy[ns[")?;
-    let (namespace, rest) = matched.split_once(']')?;
-    let (name, _) = rest.strip_prefix("-policy[")?.split_once(']')?;
-    Some((namespace, name))
 }
 
 /// What would let it through, by where the answer came from. Envoy `RESPONSE_CODE_DETAILS`.
