@@ -4,8 +4,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::{Value, json};
+use weir_explain::listing::limit_of;
 use weir_model::{Namespace, ResponseFlag, SpiffeId, Workload};
-use weir_telemetry::{Cursor, Direction, Happened, Query, Recent, RecentPage, Recorder};
+use weir_telemetry::{Cursor, Direction, Happened, Query, Recent, Recorder, clipped};
 use weir_world::{Refusal, World};
 
 use crate::{
@@ -15,8 +16,6 @@ use crate::{
 
 /// Refusals that are kept for each worker.
 const KEPT: usize = 256;
-/// Most characters of a reason that are kept: peers write into some.
-const MAX_REASON: usize = 512;
 
 /// The refusals of all workers.
 pub(crate) type Refusals = Arc<Recent<Refused>>;
@@ -56,16 +55,9 @@ impl Refuser {
             destination: subject.destination.clone(),
             service: subject.service.as_ref().map(|service| service.name.hostname.as_str().into()),
             flag,
-            reason: bounded(reason),
+            reason: clipped(reason),
             by: by.cloned().map(Box::new),
         });
-    }
-}
-
-fn bounded(reason: &str) -> Box<str> {
-    match reason.char_indices().nth(MAX_REASON) {
-        Some((end, _)) => format!("{}…", &reason[..end]).into(),
-        None => reason.into(),
     }
 }
 
@@ -113,14 +105,8 @@ pub(crate) fn answer(refusals: &Refusals, world: &World, query: &Query) -> Resul
     let ends = Ends::read(namespace, name)?;
     let after = after.map(str::parse::<Cursor>).transpose()?;
     let wanted = |one: &Refused| ends.has(one.source.as_ref().unwrap_or(&one.destination), &one.destination);
-    let page = refusals.after(after.as_ref(), weir_explain::listing::limit_of(limit)?, wanted);
-    let RecentPage { entries, cursor, forgotten, left_out } = page;
-    Ok(json!({
-        "refusals": entries.iter().map(|one| told(world, one)).collect::<Vec<_>>(),
-        "cursor": cursor.to_string(),
-        "forgotten": forgotten,
-        "leftOut": left_out,
-    }))
+    let page = refusals.after(after.as_ref(), limit_of(limit)?, wanted);
+    Ok(page.told("refusals", |one| told(world, one)))
 }
 
 fn told(world: &World, one: &Happened<Refused>) -> Value {
@@ -198,14 +184,14 @@ mod tests {
         };
         let gone = Refusal::UnknownWorkload(uid("gone"));
         refuser.note(&subject, gone.response_flag(), &gone.to_string(), Some(&gone));
-        refuser.note(&subject, ResponseFlag::Connect, &"ü".repeat(MAX_REASON + 1), None);
+        refuser.note(&subject, ResponseFlag::Connect, &"ü".repeat(9_000), None);
         let ask = |query: &str| answer(&refusals, &world, &query.parse().unwrap()).unwrap();
         let told = ask("namespace=ns&name=a");
         let first = &told["refusals"][0];
         assert_eq!((&first["source"]["workload"], &first["destination"]["workload"]), (&json!("a"), &json!("b")));
         assert!(first["remedy"].as_str().unwrap().contains("weirctl status"), "{first}");
         let second = &told["refusals"][1];
-        assert_eq!(second["reason"].as_str().unwrap().chars().count(), MAX_REASON + 1, "cut, and said to be");
+        assert!(second["reason"].as_str().unwrap().ends_with("ü…"), "not cut: {second}");
         assert_eq!(second["remedy"], Value::Null);
         for (query, want) in [("", 2), ("name=b", 2), ("namespace=other", 0), ("name=c", 0), ("limit=1", 1)] {
             assert_eq!(ask(query)["refusals"].as_array().unwrap().len(), want, "{query}");

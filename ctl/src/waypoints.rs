@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use weir_explain::{hint, nearest};
 use weir_kube::Force;
+use weir_model::{hint, nearest};
 
 use crate::{
     cli::{For, Format, Named, Place, Waypoint, Wish},

@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use weir_analyze::Review;
 use weir_compile::Settings;
+use weir_fuzz::settings;
 use weir_manifest::{FileName, Object, parse};
 
 const MESH: &str = include_str!("../../crates/logic/analyze/cases/mesh.yaml");
@@ -14,14 +15,7 @@ const MESH: &str = include_str!("../../crates/logic/analyze/cases/mesh.yaml");
 static OBJECTS: LazyLock<Vec<Object>> =
     LazyLock::new(|| parse(&[(FileName::new("mesh.yaml"), MESH)]).expect("the mesh is legal").into_objects().collect());
 
-static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings {
-    trust_domain: "cluster.local".parse().expect("legal"),
-    cluster: "Kubernetes".parse().expect("legal"),
-    network: "".parse().expect("legal"),
-    node: None,
-    cluster_domain: "cluster.local".parse().expect("legal"),
-    root_namespace: "istio-system".parse().expect("legal"),
-});
+static SETTINGS: LazyLock<Settings> = LazyLock::new(settings);
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(review) = Review::read(bytes) else { return };

@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use weir_compile::{ClusterDomain, Compiled, Configs, Settings, compile, default_root_namespace, routes};
-use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, FileName, Kind, Object, Sent, parse};
+use weir_compile::{Compiled, Configs, Settings, routes};
+use weir_fuzz::{ground, readings};
+use weir_manifest::{ConfigKind, ConfigObject};
 use weir_model::Port;
 use weir_world::World;
 
@@ -19,19 +20,7 @@ items:
 - {apiVersion: v1, kind: Service, metadata: {name: web, namespace: a}, spec: {ports: [{name: http, port: 80}]}}
 ";
 
-static GROUND: LazyLock<(Settings, World)> = LazyLock::new(|| {
-    let settings = Settings {
-        trust_domain: "cluster.local".parse().expect("a trust domain"),
-        cluster: "Kubernetes".parse().expect("a cluster"),
-        network: "".parse().expect("a network"),
-        node: None,
-        cluster_domain: ClusterDomain::default(),
-        root_namespace: default_root_namespace(),
-    };
-    let services = parse(&[(FileName::new("services.yaml"), SERVICES)]).expect("services");
-    let world = World::new(compile(services, &settings));
-    (settings, world)
-});
+static GROUND: LazyLock<(Settings, World)> = LazyLock::new(|| ground(SERVICES));
 
 fn compiled(objects: impl Iterator<Item = ConfigObject>) -> Compiled {
     let (settings, world) = &*GROUND;
@@ -62,21 +51,4 @@ fn held(objects: Vec<ConfigObject>) {
     }
 }
 
-fuzz_target!(|text: &str| {
-    let file = FileName::new("fuzz.yaml");
-    match parse(&[(file.clone(), text)]) {
-        Ok(objects) => held(objects.configs),
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
-    let Ok(sent) = serde_json::from_str::<Sent>(text) else { return };
-    match sent.read(Kind::Config(ConfigKind::DestinationRule), &file) {
-        Ok(Object::Config(object)) => {
-            if let ConfigSpec::Rejected(why) = &object.spec {
-                assert!(!why.is_empty() && why.len() <= 4_096, "{why}");
-            }
-            held(vec![object]);
-        }
-        Ok(other) => panic!("no DestinationRule: {other:?}"),
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
-});
+fuzz_target!(|text: &str| readings(text, ConfigKind::DestinationRule, held));

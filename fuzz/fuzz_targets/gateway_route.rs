@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use rand::{SeedableRng, rngs::SmallRng};
-use weir_compile::{Compiled, Compiler, Settings, default_root_namespace};
+use weir_compile::{Compiled, Compiler};
+use weir_fuzz::settings;
 use weir_manifest::{ConfigSpec, FileName, parse};
 use weir_request::{Header, Normalization, Parts, Request};
 use weir_route::{Asker, MESH, TcpFacts};
@@ -21,17 +22,6 @@ metadata: {name: web, namespace: other}
 spec: {clusterIP: 10.96.0.2, ports: [{port: 80}]}
 ---
 ";
-
-fn settings() -> Settings {
-    Settings {
-        trust_domain: "td".parse().expect("a name"),
-        cluster: "Kubernetes".parse().expect("a name"),
-        network: "net1".parse().expect("a name"),
-        node: None,
-        cluster_domain: Default::default(),
-        root_namespace: default_root_namespace(),
-    }
-}
 
 /// What the text comes to, and how many routes it holds.
 fn compiled(text: &str) -> Option<(Compiled, usize)> {

@@ -9,7 +9,8 @@ use weir_authz::{
     Destination, Peer, Ruling,
     http::{HttpClause, HttpFacts, HttpField, HttpMatch, HttpPolicies, HttpPolicy, HttpRule, Part, PathPattern},
 };
-use weir_compile::{ClusterDomain, Compiler, Served, Settings, WaypointName, default_root_namespace};
+use weir_compile::{Compiler, Served, WaypointName};
+use weir_fuzz::settings;
 use weir_manifest::{FileName, parse};
 use weir_model::{PolicyAction, Port, Sides, SpiffeId, TextMatch};
 use weir_request::{Header, Normalization, Parts, Request};
@@ -36,15 +37,7 @@ fuzz_target!(|text: &str| {
 /// The policies over the service `a/s`.
 fn policies(manifests: &str) -> Vec<Arc<HttpPolicy>> {
     let Ok(objects) = parse(&[(FileName::new("f.yaml"), manifests)]) else { return Vec::new() };
-    let settings = Settings {
-        trust_domain: "td".parse().expect("a trust domain"),
-        cluster: "c".parse().expect("a cluster"),
-        network: "".parse().expect("a network"),
-        node: None,
-        cluster_domain: ClusterDomain::default(),
-        root_namespace: default_root_namespace(),
-    };
-    let mut compiler = Compiler::new(settings);
+    let mut compiler = Compiler::new(settings());
     objects.into_objects().for_each(|object| compiler.set(object));
     let namespace = || "a".parse().expect("a namespace");
     let served = Served::Service { namespace: namespace(), name: "s".into() };
@@ -52,7 +45,7 @@ fn policies(manifests: &str) -> Vec<Arc<HttpPolicy>> {
 }
 
 fn check(request: &Request<'_>, policies: &[Arc<HttpPolicy>], level: Normalization) {
-    let identity: SpiffeId = "spiffe://td/ns/web/sa/front".parse().expect("an identity");
+    let identity: SpiffeId = "spiffe://cluster.local/ns/web/sa/front".parse().expect("an identity");
     let address = "10.0.0.1".parse().expect("an address");
     let facts = HttpFacts {
         peer: Peer { identity: Some(&identity), address },

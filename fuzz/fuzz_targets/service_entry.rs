@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
 use rand::{SeedableRng, rngs::SmallRng};
-use weir_compile::{ClusterDomain, Compiler, Settings, default_root_namespace};
-use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, FileName, Kind, Object, Sent, parse};
+use weir_compile::Compiler;
+use weir_fuzz::{readings, settings};
+use weir_manifest::{ConfigKind, ConfigObject, FileName, Object, parse};
 use weir_model::{OrigDst, WorkloadUid};
 use weir_world::{Plan, World};
 
@@ -32,14 +33,7 @@ items:
 const IN_THE_MESH: [&str; 4] = ["10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2"];
 
 fn mesh() -> Compiler {
-    let mut compiler = Compiler::new(Settings {
-        trust_domain: "cluster.local".parse().expect("a trust domain"),
-        cluster: "Kubernetes".parse().expect("a cluster"),
-        network: "".parse().expect("a network"),
-        node: None,
-        cluster_domain: ClusterDomain::default(),
-        root_namespace: default_root_namespace(),
-    });
+    let mut compiler = Compiler::new(settings());
     let objects = parse(&[(FileName::new("mesh.yaml"), MESH)]).expect("a mesh");
     objects.into_objects().for_each(|object| compiler.set(object));
     compiler
@@ -80,23 +74,8 @@ fn entered(entries: Vec<ConfigObject>) {
 }
 
 fuzz_target!(|text: &str| {
-    let file = FileName::new("fuzz.yaml");
-    match parse(&[(file.clone(), text)]) {
-        Ok(objects) => {
-            let is_entry = |object: &ConfigObject| matches!(object.spec, ConfigSpec::ServiceEntry(_));
-            entered(objects.configs.into_iter().filter(is_entry).collect());
-        }
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
-    let Ok(sent) = serde_json::from_str::<Sent>(text) else { return };
-    match sent.read(Kind::Config(ConfigKind::ServiceEntry), &file) {
-        Ok(Object::Config(object)) => {
-            if let ConfigSpec::Rejected(why) = &object.spec {
-                assert!(!why.is_empty() && why.len() <= 4_096, "{why}");
-            }
-            entered(vec![object]);
-        }
-        Ok(other) => panic!("no ServiceEntry: {other:?}"),
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
+    readings(text, ConfigKind::ServiceEntry, |objects| {
+        let is_entry = |object: &ConfigObject| object.kind == ConfigKind::ServiceEntry;
+        entered(objects.into_iter().filter(is_entry).collect());
+    });
 });

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use rand::{SeedableRng, rngs::SmallRng};
-use weir_compile::{ClusterDomain, Configs, Settings, compile, default_root_namespace, routes};
-use weir_manifest::{ConfigKind, ConfigObject, ConfigSpec, FileName, Kind, Object, Sent, parse};
+use weir_compile::{Configs, Settings, routes};
+use weir_fuzz::{ground, readings};
+use weir_manifest::{ConfigKind, ConfigObject};
 use weir_model::Port;
 use weir_request::{Header, Normalization, Parts, Request};
 use weir_route::{Asker, MESH, TcpFacts};
@@ -22,19 +23,7 @@ items:
 - {apiVersion: v1, kind: Service, metadata: {name: web, namespace: a}, spec: {ports: [{name: a, port: 80}, {name: b, port: 81}]}}
 ";
 
-static GROUND: LazyLock<(Settings, World)> = LazyLock::new(|| {
-    let settings = Settings {
-        trust_domain: "cluster.local".parse().expect("a trust domain"),
-        cluster: "Kubernetes".parse().expect("a cluster"),
-        network: "".parse().expect("a network"),
-        node: None,
-        cluster_domain: ClusterDomain::default(),
-        root_namespace: default_root_namespace(),
-    };
-    let services = parse(&[(FileName::new("services.yaml"), SERVICES)]).expect("services");
-    let world = World::new(compile(services, &settings));
-    (settings, world)
-});
+static GROUND: LazyLock<(Settings, World)> = LazyLock::new(|| ground(SERVICES));
 
 /// Makes routes of objects, and asks them.
 fn asked(objects: Vec<ConfigObject>) {
@@ -67,21 +56,4 @@ fn asked(objects: Vec<ConfigObject>) {
     }
 }
 
-fuzz_target!(|text: &str| {
-    let file = FileName::new("fuzz.yaml");
-    match parse(&[(file.clone(), text)]) {
-        Ok(objects) => asked(objects.configs),
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
-    let Ok(sent) = serde_json::from_str::<Sent>(text) else { return };
-    match sent.read(Kind::Config(ConfigKind::VirtualService), &file) {
-        Ok(Object::Config(object)) => {
-            if let ConfigSpec::Rejected(why) = &object.spec {
-                assert!(!why.is_empty() && why.len() <= 4_096, "{why}");
-            }
-            asked(vec![object]);
-        }
-        Ok(other) => panic!("no VirtualService: {other:?}"),
-        Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
-    }
-});
+fuzz_target!(|text: &str| readings(text, ConfigKind::VirtualService, asked));

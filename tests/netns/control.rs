@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use weir_testbed::{PodSpec, Process, ServiceSpec, Topology, TopologySpec, binary, http_get, labels, run_to_end};
+use weir_testbed::{PodSpec, Process, ServiceSpec, Topology, TopologySpec, binary, http_get, labels};
 use weir_tests::{
-    Cgroup, PATIENCE, Server, agent, client_seen, config_dump, connect, eventually, metric, own, pod_state, ready,
-    refused, serve_http, talk, wait_known, wait_state,
+    Cgroup, PATIENCE, Server, agent, clean_up_all, client_seen, config_dump, connect, eventually, metric, own,
+    pod_state, ready, refused, serve_http, talk, wait_known, wait_state,
 };
 
 /// Where the control plane is served on its node, besides what agents have there.
@@ -147,16 +147,7 @@ impl Drop for Controlled {
     fn drop(&mut self) {
         self.servers.clear();
         self.agents.clear();
-        for (number, node) in self.topology.nodes().iter().enumerate() {
-            let cleaned = agent().and_then(|program| {
-                let mut command = Command::new(program);
-                command.arg("cleanup").arg("--bpf-dir").arg(self.topology.bpf_dir(number));
-                run_to_end(node.netns(), command, PATIENCE)
-            });
-            if let Err(error) = cleaned {
-                eprintln!("{error:#}");
-            }
-        }
+        clean_up_all(&self.topology);
         // The first made the parents of the others.
         while self.cgroups.pop().is_some() {}
     }

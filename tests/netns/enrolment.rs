@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use weir_netlink::{Family, NetNs, Route, Rtnl, VethPeer, read_sysctl};
 use weir_testbed::{NamespaceSpec, PodSpec, Removal, Stack, Topology, WIRE, labels};
 use weir_tests::{
-    Bed, Server, clean_end, client_seen, connect, eventually, fetch, metric, own, pod_state, ready, refused,
+    Bed, Server, clean_end, clean_up, client_seen, connect, eventually, fetch, metric, own, pod_state, ready, refused,
     serve_http, talk, unheard, wait_state,
 };
 
@@ -316,9 +316,7 @@ fn a_pod_whose_namespace_is_not_there_is_reported_and_enrolled_once_it_is() -> a
     }
     drop(agents);
     for node in 0..2 {
-        let mut cleanup = std::process::Command::new(&agent);
-        cleanup.arg("cleanup").arg("--bpf-dir").arg(topology.bpf_dir(node));
-        weir_testbed::run_to_end(topology.nodes()[node].netns(), cleanup, weir_tests::PATIENCE)?;
+        clean_up(&topology, node)?;
     }
     Ok(())
 }

@@ -8,10 +8,10 @@ use std::thread;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use weir_testbed::{PodSpec, Process, Removal, Topology, WIRE, run_to_end};
+use weir_testbed::{PodSpec, Process, Removal, Topology, WIRE};
 use weir_tests::{
-    Bed, PATIENCE, Server, agent, client_seen, connect, eventually, kernel_decisions, own, pod_state, refused, reset,
-    serve_http, talk, unheard, wait_known, wait_state,
+    Bed, PATIENCE, Server, agent, clean_up, client_seen, connect, eventually, kernel_decisions, own, pod_state,
+    refused, reset, serve_http, talk, unheard, wait_known, wait_state,
 };
 
 const NEEDLE: &str = "nothing-to-see-here";
@@ -245,9 +245,7 @@ fn a_privilege_that_is_missing_is_named() -> anyhow::Result<()> {
     process.wait_ready(own(15021), "/healthz/ready", PATIENCE)?;
     process.signal(Signal::SIGTERM)?;
     process.wait(PATIENCE)?;
-    let mut cleanup = Command::new(agent()?);
-    cleanup.arg("cleanup").arg("--bpf-dir").arg(topology.bpf_dir(0));
-    run_to_end(topology.nodes()[0].netns(), cleanup, PATIENCE)?;
+    clean_up(&topology, 0)?;
 
     let privileged = topology.agent_command(&agent()?, 0);
     for (name, drop, missing) in [
@@ -301,8 +299,6 @@ fn what_the_node_does_not_offer_is_named_together_with_the_remedy() -> anyhow::R
     let said = complaint(&topology, "taken", topology.agent_command(&agent()?, 0))?;
     ensure!(said.contains("--stats-addr") && said.contains("15020"), "{said}");
     drop(taken);
-    let mut cleanup = Command::new(agent()?);
-    cleanup.arg("cleanup").arg("--bpf-dir").arg(topology.bpf_dir(0));
-    run_to_end(topology.nodes()[0].netns(), cleanup, PATIENCE)?;
+    clean_up(&topology, 0)?;
     Ok(())
 }

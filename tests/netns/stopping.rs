@@ -5,16 +5,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use weir_netlink::{Family, NetNs, Rtnl, read_sysctl};
 use weir_testbed::work::ConnectReport;
-use weir_testbed::{PodSpec, Process, Sniffer, Topology, WIRE, run_to_end};
+use weir_testbed::{PodSpec, Process, Sniffer, Topology, WIRE};
 use weir_tests::{
-    Bed, PATIENCE, Server, agent, bed_command, clean_end, client_seen, connect, eventually, metric, own, refused,
+    Bed, PATIENCE, Server, bed_command, clean_end, clean_up, client_seen, connect, eventually, metric, own, refused,
     reset, talk, unheard,
 };
 
@@ -306,9 +305,7 @@ fn cleanup_leaves_nothing_and_pods_talk_plainly() -> anyhow::Result<()> {
     bed.mesh.agent_mut(0).wait(PATIENCE)?;
     bed.kill_agent(1)?;
     for node in [0, 1] {
-        let mut command = Command::new(agent()?);
-        command.arg("cleanup").arg("--bpf-dir").arg(bed.topology.bpf_dir(node));
-        let said = run_to_end(bed.topology.nodes()[node].netns(), command, PATIENCE)?;
+        let said = clean_up(&bed.topology, node)?;
         ensure!(!said.contains("removed 0 links"), "{said}");
         ensure!(!bed.topology.bpf_dir(node).exists(), "pins are left in {}", bed.topology.bpf_dir(node).display());
     }
@@ -324,9 +321,7 @@ fn cleanup_leaves_nothing_and_pods_talk_plainly() -> anyhow::Result<()> {
     }
     // Twice is as good as once.
     for node in [0, 1] {
-        let mut command = Command::new(agent()?);
-        command.arg("cleanup").arg("--bpf-dir").arg(bed.topology.bpf_dir(node));
-        run_to_end(bed.topology.nodes()[node].netns(), command, PATIENCE)?;
+        clean_up(&bed.topology, node)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use weir_testbed::{Mesh, PodSpec, Process, Topology, TopologySpec, binary};
+use weir_testbed::{Cleanup, Mesh, PodSpec, Process, Topology, TopologySpec, binary};
 
 use crate::cgroup::Cgroup;
 use crate::state::own;
@@ -31,6 +31,23 @@ pub struct Bed {
 /// When it is not built.
 pub fn agent() -> anyhow::Result<PathBuf> {
     binary("weir-agent")
+}
+
+/// Takes out of the kernel what a node's agent left there. Answers with what the agent said of it.
+///
+/// # Errors
+/// When the agent is not built, or fails.
+pub fn clean_up(topology: &Topology, node: usize) -> anyhow::Result<String> {
+    Cleanup::of(topology, &agent()?, node)?.run()
+}
+
+/// The same on every node, for what is dropped: errors are printed.
+pub fn clean_up_all(topology: &Topology) {
+    for node in 0..topology.nodes().len() {
+        if let Err(error) = clean_up(topology, node) {
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 /// The workloads' program, with these arguments.

@@ -12,7 +12,7 @@ mod wait;
 
 pub mod peers;
 
-pub use bed::{Bed, agent, bed_command, serve, serve_http};
+pub use bed::{Bed, agent, bed_command, clean_up, clean_up_all, serve, serve_http};
 pub use cgroup::Cgroup;
 pub use sockets::{Server, clean_end, client_seen, connect, refused, reset, talk, unheard};
 pub use state::{config_dump, fetch, kernel_decisions, metric, own, pod_state, ready, wait_known, wait_state};

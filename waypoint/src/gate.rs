@@ -1,5 +1,7 @@
 //! Whether a request may go on: its token, then who may ask for what. What decides is in `crates/logic`; here it is asked, and answered in Envoy's words.
 
+mod denial;
+
 use std::{
     cell::RefCell,
     net::IpAddr,
@@ -11,7 +13,7 @@ use http::{HeaderName, HeaderValue, header};
 use tokio::time::timeout;
 use weir_authz::{
     Destination, Peer, Ruling,
-    http::{HttpFacts, HttpGround, Token},
+    http::{HttpFacts, Token},
 };
 use weir_http::{Admission, Arrival, Edits, Flag, Flags, QueryEdit, Refusal, Target};
 use weir_jwks::Handle;
@@ -20,6 +22,8 @@ use weir_request::Request;
 use weir_serving::Guard;
 use weir_token::{Changes, Checked, Proven, QueryChange, Rejected, Verified};
 
+pub(crate) use self::denial::denied_by;
+use self::denial::details;
 use crate::shadow::Shadows;
 
 /// Bytes of tokens whose signatures a worker remembers to be good.
@@ -187,19 +191,6 @@ fn forbidden(details: &str) -> Refusal {
         flags: Flags::NONE,
         details: details.into(),
     }
-}
-
-/// Envoy: `rbac_access_denied_matched_policy[ns[NAMESPACE]-policy[NAME]-rule[N]]`, `none` where no ALLOW matched.
-fn details(ground: &HttpGround<'_>) -> String {
-    let matched = match (ground.policy(), ground.rule()) {
-        (Some(policy), Some(rule)) => {
-            let index = rule.place.index.unwrap_or_default();
-            format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name())
-        }
-        (Some(policy), None) => format!("ns[{}]-policy[{}]", policy.name.namespace, policy.name.name()),
-        (None, _) => "none".to_owned(),
-    };
-    format!("rbac_access_denied_matched_policy[{matched}]")
 }
 
 #[cfg(test)]

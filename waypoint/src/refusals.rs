@@ -3,20 +3,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::{Value, json};
+use weir_explain::listing::limit_of;
 use weir_http::{Arrival, Record, Target};
 use weir_model::{Namespace, SpiffeId, Workload};
-use weir_telemetry::{Cursor, Happened, Query, Recent, RecentPage, Recorder};
+use weir_telemetry::{Cursor, Happened, Query, Recent, Recorder, clipped};
 
-use crate::run::timestamp;
+use crate::{gate::denied_by, run::timestamp};
 
 /// Refusals that are kept for each worker.
 const KEPT: usize = 256;
-/// Most characters of a text that are kept: clients write into them.
-const MAX_TEXT: usize = 512;
-/// Most of them that one answer has.
-const MOST: usize = 1_000;
-/// As many as one has where nothing is said.
-const USUAL: usize = 500;
 
 /// The refusals of all workers.
 pub(crate) type Refusals = Arc<Recent<Refused>>;
@@ -72,10 +67,10 @@ impl Refuser {
                 Target::Service { host, port, .. } => Some(format!("{host}:{port}").into()),
                 Target::Pod { .. } => None,
             },
-            request: request.then(|| bounded(&format!("{} {}{}", record.method, record.authority, record.target))),
+            request: request.then(|| clipped(&format!("{} {}{}", record.method, record.authority, record.target))),
             status: record.status,
             flags: record.flags.to_string().into(),
-            reason: bounded(&reason),
+            reason: clipped(&reason),
         });
     }
 
@@ -90,15 +85,8 @@ impl Refuser {
             request: None,
             status,
             flags: "-".into(),
-            reason: bounded(reason),
+            reason: clipped(reason),
         });
-    }
-}
-
-fn bounded(text: &str) -> Box<str> {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-        None => text.into(),
     }
 }
 
@@ -111,22 +99,8 @@ pub(crate) fn answer(refusals: &Refusals, query: &Query) -> Result<Value, String
     let namespace: Option<Namespace> =
         namespace.map(|text| text.parse().map_err(|error| format!("namespace: {error}"))).transpose()?;
     let after = after.map(str::parse::<Cursor>).transpose()?;
-    let most = match limit {
-        None => USUAL,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MOST).contains(limit))
-            .ok_or_else(|| format!("limit: expected a number from 1 to {MOST}, found {text:?}"))?,
-    };
-    let page = refusals.after(after.as_ref(), most, |one| one.concerns(namespace.as_ref(), name));
-    let RecentPage { entries, cursor, forgotten, left_out } = page;
-    Ok(json!({
-        "refusals": entries.iter().map(|one| told(one)).collect::<Vec<_>>(),
-        "cursor": cursor.to_string(),
-        "forgotten": forgotten,
-        "leftOut": left_out,
-    }))
+    let page = refusals.after(after.as_ref(), limit_of(limit)?, |one| one.concerns(namespace.as_ref(), name));
+    Ok(page.told("refusals", told))
 }
 
 impl Refused {
@@ -169,14 +143,6 @@ fn told(one: &Happened<Refused>) -> Value {
         "policy": policy,
         "remedy": remedy(reason, identity.as_ref()),
     })
-}
-
-/// The policy in the details of an answer, as [`crate::gate`] writes them.
-fn denied_by(details: &str) -> Option<(&str, &str)> {
-    let matched = details.strip_prefix("rbac_access_denied_matched_policy[ns[")?;
-    let (namespace, rest) = matched.split_once(']')?;
-    let (name, _) = rest.strip_prefix("-policy[")?.split_once(']')?;
-    Some((namespace, name))
 }
 
 /// What would let it through, by where the answer came from. Envoy `RESPONSE_CODE_DETAILS`.

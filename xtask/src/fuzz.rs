@@ -110,7 +110,10 @@ fn build(folder: &Path, targets: &[&String]) -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::metadata::Metadata;
 
     #[test]
     fn every_target_is_a_program_of_the_fuzz_crate_and_has_seeds() {
@@ -124,5 +127,32 @@ mod tests {
             assert!(seeds.is_ok_and(|mut seeds| seeds.next().is_some()), "{target} has no seeds");
         }
         assert_eq!(manifest.matches("[[bin]]").count(), all.len());
+    }
+
+    /// It is a workspace of its own, whose lock nobody writes anew when a crate of ours depends on one more.
+    #[test]
+    fn the_lock_knows_every_dependency_of_our_crates() {
+        let lock = fs::read_to_string(root().join("fuzz/Cargo.lock")).unwrap();
+        let metadata = Metadata::load(&root()).unwrap();
+        let names: HashMap<&str, &str> = metadata.packages.iter().map(|one| (&*one.id, &*one.name)).collect();
+        let mut seen = 0;
+        for (package, dependencies) in metadata.normal_dependencies() {
+            let name = names[package];
+            let head = format!("\nname = \"{name}\"\n");
+            let Some((_, entry)) = lock.split_once(&head).filter(|_| name.starts_with("weir-")) else { continue };
+            let entry = entry.split("[[package]]").next().unwrap();
+            for dependency in dependencies {
+                let dependency = names[dependency];
+                // The version follows where there are two.
+                let is_there =
+                    [format!("\"{dependency}\""), format!("\"{dependency} ")].iter().any(|one| entry.contains(one));
+                assert!(
+                    is_there,
+                    "{dependency} of {name} is not in fuzz/Cargo.lock: run cargo metadata --manifest-path fuzz/Cargo.toml"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 50, "the lock is not read");
     }
 }

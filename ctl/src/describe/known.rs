@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use serde_json::Value;
 use weir_explain::{
-    Scene, hint,
+    Scene,
     listing::{self, Part},
-    nearest,
 };
+use weir_model::{hint, nearest};
 use weir_world::World;
 
 use crate::{

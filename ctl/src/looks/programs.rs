@@ -36,7 +36,7 @@ fn serve(pages: impl Fn(&str, &str) -> Option<Value> + Send + 'static) -> Canned
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if path == "/logging" {
             return match field(query, "level").as_deref() {
-                Some("nonsense") => (400, "invalid filter: nonsense\n".to_owned()),
+                Some("nonsense") => (400, "\"nonsense\" is no level: expected off, error, warn, info, debug or trace, or target=level such as weir_hbone=debug\n".to_owned()),
                 Some(filter) => (200, format!("current log filter: {filter}\n")),
                 None => (200, "current log filter: info\n".to_owned()),
             };

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use serde_json::Value;
-use weir_explain::{hint, nearest};
+use weir_model::{hint, nearest};
 
 use super::{Glance, Problem};
 use crate::{

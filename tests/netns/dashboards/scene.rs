@@ -7,8 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::json;
-use weir_testbed::{PodSpec, Process, ServiceSpec, Topology, TopologySpec, binary, http_get, labels, run_to_end};
-use weir_tests::{Cgroup, PATIENCE, agent, connect, eventually, own, ready, serve, serve_http, wait_state};
+use weir_testbed::{PodSpec, Process, ServiceSpec, Topology, TopologySpec, binary, http_get, labels};
+use weir_tests::{
+    Cgroup, PATIENCE, agent, clean_up_all, connect, eventually, own, ready, serve, serve_http, wait_state,
+};
 
 use crate::prometheus::{POD, Prometheus, Target};
 
@@ -222,16 +224,7 @@ impl Drop for Scene {
     fn drop(&mut self) {
         self.servers.clear();
         self.agents.clear();
-        for (number, node) in self.topology.nodes().iter().enumerate() {
-            let cleaned = agent().and_then(|program| {
-                let mut command = Command::new(program);
-                command.arg("cleanup").arg("--bpf-dir").arg(self.topology.bpf_dir(number));
-                run_to_end(node.netns(), command, PATIENCE)
-            });
-            if let Err(error) = cleaned {
-                eprintln!("{error:#}");
-            }
-        }
+        clean_up_all(&self.topology);
         // The first made the parents of the others.
         while self.cgroups.pop().is_some() {}
     }

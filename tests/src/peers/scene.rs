@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use weir_netlink::NetNs;
-use weir_testbed::{Process, Topology, binary, run_to_end};
+use weir_testbed::{Cleanup, Process, Topology, binary};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,8 +88,7 @@ pub fn listening_ports(netns: &NetNs) -> anyhow::Result<Vec<u16>> {
 pub struct Agent {
     /// The process.
     pub process: Process,
-    netns: NetNs,
-    bpf_dir: PathBuf,
+    cleanup: Cleanup,
 }
 
 impl Agent {
@@ -98,25 +97,21 @@ impl Agent {
     /// # Errors
     /// When it cannot be run.
     pub fn start(topology: &Topology, node: usize, flags: &[&str]) -> anyhow::Result<Self> {
-        let mut command = topology.agent_command(&agent()?, node);
+        let agent = agent()?;
+        let mut command = topology.agent_command(&agent, node);
         command.args(flags);
-        let netns = NetNs::open(topology.nodes()[node].netns_path())?;
-        Ok(Self { process: topology.start_on_node(node, command)?, netns, bpf_dir: topology.bpf_dir(node) })
+        let cleanup = Cleanup::of(topology, &agent, node)?;
+        Ok(Self { process: topology.start_on_node(node, command)?, cleanup })
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let clean = || {
-            let mut command = Command::new(agent()?);
-            command.arg("cleanup").arg("--bpf-dir").arg(&self.bpf_dir);
-            run_to_end(&self.netns, command, PATIENCE)
-        };
         // Cleaning up is for a machine without the agent: it goes first.
         if let Err(error) = self.process.signal(Signal::SIGKILL).and_then(|()| self.process.wait(PATIENCE)) {
             eprintln!("{error:#}");
         }
-        if let Err(error) = clean() {
+        if let Err(error) = self.cleanup.run() {
             eprintln!("{error:#}");
         }
     }

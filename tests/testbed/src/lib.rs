@@ -5,6 +5,7 @@
 
 pub mod bench;
 mod binaries;
+mod cleanup;
 pub mod demo;
 mod http;
 mod manifests;
@@ -19,6 +20,7 @@ mod waypoint;
 pub mod work;
 
 pub use binaries::binary;
+pub use cleanup::Cleanup;
 pub use http::{Answer, http_get, http_get_from};
 pub use manifests::{NamespaceSpec, PodSpec, ServiceSpec, Stack, write_atomically};
 pub use mesh::{Mesh, MetricSum, sum_by};

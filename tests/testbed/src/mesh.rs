@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use weir_netlink::NetNs;
 
+use crate::cleanup::Cleanup;
 use crate::http::http_get;
-use crate::process::{Process, run_to_end};
+use crate::process::Process;
 use crate::topology::Topology;
 
 /// Patience with an agent that starts or stops.
@@ -25,15 +25,7 @@ const STATS_PORT: u16 = 15020;
 #[derive(Debug)]
 pub struct Mesh {
     agents: Vec<Process>,
-    places: Vec<Place>,
-}
-
-/// Where an agent runs, for what comes after it.
-#[derive(Debug)]
-struct Place {
-    netns: NetNs,
-    agent: PathBuf,
-    bpf_dir: PathBuf,
+    cleanups: Vec<Cleanup>,
 }
 
 /// The sum of one metric's series.
@@ -64,10 +56,9 @@ impl Mesh {
     /// As [`Self::start`].
     pub fn start_with(topology: &Topology, agent: &Path, command: impl Fn(usize) -> Command) -> anyhow::Result<Self> {
         // Whatever fails below, what was started is stopped and cleaned up by the drop of this value.
-        let mut mesh = Self { agents: Vec::new(), places: Vec::new() };
-        for (index, node) in topology.nodes().iter().enumerate() {
-            let (netns, bpf_dir) = (NetNs::open(node.netns_path())?, topology.bpf_dir(index));
-            mesh.places.push(Place { netns, agent: agent.into(), bpf_dir });
+        let mut mesh = Self { agents: Vec::new(), cleanups: Vec::new() };
+        for index in 0..topology.nodes().len() {
+            mesh.cleanups.push(Cleanup::of(topology, agent, index)?);
             mesh.agents.push(topology.start_on_node(index, command(index))?);
         }
         for agent in &mut mesh.agents {
@@ -130,25 +121,16 @@ impl Mesh {
             let status = agent.wait(PATIENCE)?;
             ensure!(status.success(), "an agent ended with {status}\n{}", agent.log());
         }
-        let places = std::mem::take(&mut self.places);
-        places.iter().try_for_each(Place::clean_up)
-    }
-}
-
-impl Place {
-    fn clean_up(&self) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.agent);
-        command.arg("cleanup").arg("--bpf-dir").arg(&self.bpf_dir);
-        run_to_end(&self.netns, command, PATIENCE)?;
-        Ok(())
+        let cleanups = std::mem::take(&mut self.cleanups);
+        cleanups.iter().try_for_each(|cleanup| cleanup.run().map(drop))
     }
 }
 
 impl Drop for Mesh {
     fn drop(&mut self) {
         self.agents.clear();
-        for place in &self.places {
-            if let Err(error) = place.clean_up() {
+        for cleanup in &self.cleanups {
+            if let Err(error) = cleanup.run() {
                 eprintln!("{error:#}");
             }
         }

@@ -3,6 +3,7 @@
 mod agent;
 mod control;
 mod mesh;
+mod program;
 mod service;
 mod waypoint;
 mod workload;

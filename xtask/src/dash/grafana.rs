@@ -220,7 +220,7 @@ fn transformations(panel: &Panel) -> Value {
     let mut names = Map::new();
     for (at, query) in panel.queries.iter().enumerate() {
         let value = if panel.queries.len() == 1 { "Value".to_owned() } else { format!("Value #{}", name_of(at)) };
-        names.insert(value, query.legend.into());
+        names.insert(value, query.legend.as_str().into());
     }
     json!([
         { "id": "merge", "options": {} },

@@ -92,7 +92,7 @@ impl Unit {
 pub(super) struct Query {
     pub(super) expr: String,
     /// With `{{label}}` for a label's value; the column's title in a table.
-    pub(super) legend: &'static str,
+    pub(super) legend: String,
     /// Where it is not the panel's.
     pub(super) unit: Option<Unit>,
 }
@@ -134,14 +134,14 @@ impl Panel {
     }
 
     /// The same with one more question.
-    pub(super) fn ask(mut self, legend: &'static str, expr: impl Into<String>) -> Self {
-        self.queries.push(Query { expr: expr.into(), legend, unit: None });
+    pub(super) fn ask(mut self, legend: impl Into<String>, expr: impl Into<String>) -> Self {
+        self.queries.push(Query { expr: expr.into(), legend: legend.into(), unit: None });
         self
     }
 
     /// The same with one more column.
     pub(super) fn column(mut self, title: &'static str, unit: Unit, expr: impl Into<String>) -> Self {
-        self.queries.push(Query { expr: expr.into(), legend: title, unit: Some(unit) });
+        self.queries.push(Query { expr: expr.into(), legend: title.to_owned(), unit: Some(unit) });
         self
     }
 }

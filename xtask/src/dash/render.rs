@@ -153,7 +153,7 @@ fn line(query: &Query, series: &Value) -> Line {
         .unwrap_or_default()
         .iter()
         .filter_map(|point| Some((point[0].as_f64()?, point[1].as_str()?.parse().ok()?)));
-    Line { name: named(query.legend, &series["metric"]), points: points.collect() }
+    Line { name: named(&query.legend, &series["metric"]), points: points.collect() }
 }
 
 /// A legend with the labels of a series.

@@ -122,7 +122,7 @@ fn queries() -> Vec<(String, String)> {
     for board in boards::all() {
         for (row, panel) in board.panels() {
             let at = |what: &str| format!("{}: {}: {} {what}", board.file, row.title, panel.title);
-            all.extend(panel.queries.iter().map(|query| (at(query.legend), query.expr.clone())));
+            all.extend(panel.queries.iter().map(|query| (at(&query.legend), query.expr.clone())));
         }
         for variable in &board.variables {
             if let Choices::One { selector, .. } | Choices::Many { selector, .. } = &variable.from {

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr};
 
+use weir_model::hint;
+
 /// Why a server or a log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,17 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: tracing_subscriber::filter::ParseError,
+    },
+    /// A word in a log filter that would say nothing: no level, and nothing of ours.
+    #[error(
+        "{word:?} is no level: expected off, error, warn, info, debug or trace, or target=level such as weir_hbone=debug{}",
+        hint(.meant.as_deref())
+    )]
+    NoLevel {
+        /// The word.
+        word: String,
+        /// The level that may have been meant.
+        meant: Option<String>,
     },
     /// Something else in the process logs already.
     #[error("logging was set up before")]

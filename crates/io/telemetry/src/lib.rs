@@ -35,7 +35,7 @@ pub use logging::{LogFormat, LogHandle, init};
 pub use metrics::{Exposition, Kind, Metrics, Sample, Value};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 pub use readiness::{Readiness, Unready};
-pub use recent::{Cursor, Happened, Recent, RecentPage, Recorder};
+pub use recent::{Cursor, Happened, Recent, RecentPage, Recorder, clipped};
 pub use routes::{Admin, Answering, Inquiry, Page, Query, Question, Routes};
 pub use server::{AdminPort, bind, bind_loopback, everywhere, serve};
 pub use spans::{EndpointError, Exporter, OtlpEndpoint, Pace, Proxy, RequestId, Span, SpanLog, TraceContext, exporter};

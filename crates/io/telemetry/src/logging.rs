@@ -5,13 +5,21 @@ use std::{fmt, str::FromStr};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Registry,
+    filter::LevelFilter,
     fmt::MakeWriter,
     layer::{Layer, SubscriberExt},
     reload,
     util::SubscriberInitExt,
 };
 
+use weir_model::nearest;
+
 use crate::Error;
+
+/// The levels, by their names.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// What the names of our crates begin with.
+const OURS: &str = "weir_";
 
 /// How log lines look. `LOG_FORMAT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +96,23 @@ where
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::builder().parse(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })
+    let read =
+        EnvFilter::builder().parse(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
+    match filter.split(',').map(str::trim).find(|word| says_nothing(word)) {
+        Some(word) => {
+            let meant = nearest(&word.to_ascii_lowercase(), LEVELS.map(str::to_owned));
+            Err(Error::NoLevel { word: word.to_owned(), meant })
+        }
+        None => Ok(read),
+    }
+}
+
+/// To the library a lone word that is no level is a target, of which everything is logged. Where it is not one of our crates, it is a slip: what
+/// others say is asked for by a level.
+fn says_nothing(word: &str) -> bool {
+    let is_word =
+        !word.is_empty() && word.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | ':'));
+    is_word && !word.starts_with(OURS) && word.parse::<LevelFilter>().is_err()
 }
 
 #[cfg(test)]
@@ -138,6 +162,31 @@ mod tests {
         assert!(!text.contains("quiet"), "{text}");
         for part in ["INFO", "heard port=80", "loud", "still loud"] {
             assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_unless_it_is_one_of_our_crates() {
+        for good in
+            ["", "info", "WARN", "3", "off,weir_hbone", "info,access=debug", "h2=debug", "[span{field=1}]=trace"]
+        {
+            parse(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for (bad, said) in [
+            (
+                "nonsense",
+                "\"nonsense\" is no level: expected off, error, warn, info, debug or trace, or target=level such as weir_hbone=debug",
+            ),
+            (
+                "warn,Debugg",
+                "\"Debugg\" is no level: expected off, error, warn, info, debug or trace, or target=level such as weir_hbone=debug; did you mean debug?",
+            ),
+            (
+                "access",
+                "\"access\" is no level: expected off, error, warn, info, debug or trace, or target=level such as weir_hbone=debug",
+            ),
+        ] {
+            assert_eq!(parse(bad).unwrap_err().to_string(), said);
         }
     }
 

@@ -14,9 +14,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use serde_json::{Value, json};
 
 /// The longest text of a [`Cursor`] that is read, in bytes.
 const MAX_CURSOR: usize = 8 << 10;
+/// The longest text that is kept of what peers write, in characters.
+const MAX_TEXT: usize = 512;
 
 /// The last things that happened to each worker, a bounded number of them.
 #[derive(Debug)]
@@ -115,6 +118,26 @@ impl<T> Recent<T> {
     }
 }
 
+impl<T> RecentPage<T> {
+    /// For people and programs: under `name` what `told` says of each entry, where to go on from, and how many are missing.
+    pub fn told(&self, name: &str, told: impl Fn(&Happened<T>) -> Value) -> Value {
+        json!({
+            (name): self.entries.iter().map(|entry| told(entry)).collect::<Vec<_>>(),
+            "cursor": self.cursor.to_string(),
+            "forgotten": self.forgotten,
+            "leftOut": self.left_out,
+        })
+    }
+}
+
+/// A text that a peer may have written, as it is kept: its first 512 characters, and `…` where there were more.
+pub fn clipped(text: &str) -> Box<str> {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 impl<T> Ring<T> {
     fn slot(&self, number: u64) -> Option<&ArcSwapOption<Happened<T>>> {
         let kept = u64::try_from(self.slots.len()).ok()?;
@@ -200,6 +223,28 @@ mod tests {
         // Nor does one from the future break anything.
         let ahead = Cursor { read: vec![99, 99], ..page.cursor };
         assert!(recent.after(Some(&ahead), 9, |_| true).entries.is_empty());
+    }
+
+    #[test]
+    fn a_page_is_told_with_where_to_go_on_from_and_what_is_missing() {
+        let recent = Recent::new(1, 3);
+        let recorder = recent.recorder(0);
+        (0..5).for_each(|number| recorder.note(number));
+        let page = recent.after(None, 2, |_| true);
+        let told = page.told("numbers", |entry| entry.what.into());
+        let want = json!({ "numbers": [3, 4], "cursor": page.cursor.to_string(), "forgotten": 2, "leftOut": 1 });
+        assert_eq!(told, want);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_so() {
+        for (text, want) in [
+            (String::new(), String::new()),
+            ("ü".repeat(MAX_TEXT), "ü".repeat(MAX_TEXT)),
+            ("ü".repeat(MAX_TEXT + 1), "ü".repeat(MAX_TEXT) + "…"),
+        ] {
+            assert_eq!(*clipped(&text), *want);
+        }
     }
 
     #[test]

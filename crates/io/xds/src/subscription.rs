@@ -474,5 +474,4 @@ fn meant(table: &Table, asked: &Asked) -> BTreeSet<Arc<str>> {
 }
 
 #[cfg(test)]
-#[path = "subscription/tests.rs"]
 mod tests;

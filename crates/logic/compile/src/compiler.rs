@@ -459,7 +459,6 @@ fn mark_endpoint(marked: &mut Marked, index: &Index, slice: &Key, endpoint: &End
 }
 
 #[cfg(test)]
-#[path = "compiler/tests.rs"]
 mod tests;
 
 #[cfg(test)]

@@ -5,13 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use weir_model::{Hostname, Namespace, Network, Port, Service, SpiffeId, Tunnel, Workload};
+use weir_model::{Hostname, Namespace, Network, Port, Service, SpiffeId, Tunnel, Workload, hint, nearest};
 use weir_world::{Client, Family, Target, Who, World};
 
-use crate::{
-    nearest::{hint, nearest},
-    question::Wanted,
-};
+use crate::question::Wanted;
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

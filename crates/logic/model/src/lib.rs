@@ -8,6 +8,7 @@ mod flag;
 mod flags;
 mod identity;
 mod name;
+mod nearest;
 mod policy;
 mod service;
 mod telemetry;
@@ -22,6 +23,7 @@ pub use identity::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use name::{
     ClusterId, Hostname, NameError, Namespace, Network, NodeName, ServiceAccount, ServiceName, WorkloadUid,
 };
+pub use nearest::{hint, nearest};
 pub use policy::{
     Clause, Match, Policy, PolicyAction, PolicyKind, PolicyName, PolicyRule, PolicyScope, PolicySource, RulePlace,
     Sides, TextMatch, TextMatchError,

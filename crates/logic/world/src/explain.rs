@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weir_authz::{Destination, Explanation, Peer, Ruling};
-use weir_model::{Namespace, SpiffeId, Tunnel, Workload};
+use weir_model::{Namespace, SpiffeId, Tunnel, Workload, hint, nearest};
 
 use crate::{
     inbound::{Inbound, Source, Verdict},
@@ -20,12 +20,14 @@ const SOME_PORT: u16 = 49152;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     /// The mesh does not know the pod.
-    #[error("the mesh knows no pod {pod} in namespace {namespace}")]
+    #[error("the mesh knows no pod {pod} in namespace {namespace}{}", hint(.meant.as_deref()))]
     UnknownPod {
         /// The namespace.
         namespace: Namespace,
         /// The pod.
         pod: String,
+        /// The pod that may have been meant, `namespace/name`.
+        meant: Option<String>,
     },
     /// The pod is outside the mesh.
     #[error(
@@ -79,7 +81,11 @@ impl World {
             }
         }
         let (namespace, pod) = (namespace.clone(), pod.clone());
-        let Some(destination) = destination else { return Err(ExplainError::UnknownPod { namespace, pod }) };
+        let Some(destination) = destination else {
+            let known = self.workloads().map(|one| format!("{}/{}", one.namespace, one.name));
+            let meant = nearest(&format!("{namespace}/{pod}"), known);
+            return Err(ExplainError::UnknownPod { namespace, pod, meant });
+        };
         if destination.tunnel != Tunnel::Hbone {
             return Err(ExplainError::NotEnrolled { namespace, pod });
         }
@@ -190,6 +196,7 @@ mod tests {
         for (from, to, why) in [
             ("ns/a", "ns/nobody:80", "the mesh knows no pod nobody in namespace ns"),
             ("ns/a", "other/b:80", "the mesh knows no pod b in namespace other"),
+            ("ns/a", "ns/foure:80", "the mesh knows no pod foure in namespace ns; did you mean ns/four?"),
             ("ns/a", "ns/c:80", "ns/c is not enrolled in the mesh"),
             ("ns/other", "ns/b:80", "say one: ns/other@ADDRESS"),
             ("plaintext", "ns/b:80", "say it: plaintext@ADDRESS"),

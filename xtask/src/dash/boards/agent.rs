@@ -1,33 +1,20 @@
 //! The agents, node by node.
 
 use super::super::model::{Dashboard, Panel, Row, Unit};
-use super::super::promql::{RANGE, rate_by};
-use super::many;
+use super::super::promql::rate_by;
+use super::{many, program::Program};
 
 const ON: &str = "job=\"weir-agent\",node=~\"$node\"";
-
-fn gauge(metric: &str) -> String {
-    format!("{metric}{{{ON}}}")
-}
+const AGENTS: Program = Program {
+    selector: ON,
+    one: "node",
+    component: "agent",
+    versions: ("Agent Versions", "How many agents run which version."),
+    memory: "What the kernel says an agent holds.",
+};
 
 fn by_node(metric: &str) -> String {
     rate_by(metric, ON, "node")
-}
-
-fn process() -> Row {
-    Row::new(
-        "Process",
-        [
-            Panel::lines("Agent Versions", Unit::Count, "How many agents run which version.")
-                .ask("{{tag}}", "sum by (tag) (istio_build{component=\"agent\"})"),
-            Panel::lines("Memory Usage", Unit::Bytes, "What the kernel says an agent holds.")
-                .ask("{{node}}", gauge("process_resident_memory_bytes")),
-            Panel::lines("CPU Usage", Unit::Count, "Cores in use.")
-                .ask("{{node}}", format!("rate(process_cpu_seconds_total{{{ON}}}[{RANGE}])")),
-            Panel::lines("Open Descriptors", Unit::Count, "Two for each connection under way, and some.")
-                .ask("{{node}}", gauge("process_open_fds")),
-        ],
-    )
 }
 
 fn network() -> Row {
@@ -41,9 +28,9 @@ fn network() -> Row {
                 .ask("to clients ({{node}})", by_node("istio_tcp_sent_bytes_total"))
                 .ask("from clients ({{node}})", by_node("istio_tcp_received_bytes_total")),
             Panel::lines("Open Connections", Unit::Count, "Connections of pods that are open now.")
-                .ask("{{direction}} ({{node}})", gauge("weir_open_connections")),
+                .ask("{{direction}} ({{node}})", AGENTS.gauge("weir_open_connections")),
             Panel::lines("HBONE Connections", Unit::Count, "Connections kept to other nodes; many streams share one.")
-                .ask("{{node}}", gauge("weir_pool_connections")),
+                .ask("{{node}}", AGENTS.gauge("weir_pool_connections")),
             Panel::lines(
                 "Refused Connections",
                 Unit::PerSecond,
@@ -64,30 +51,24 @@ fn operations() -> Row {
     Row::new(
         "Operations",
         [
-            Panel::lines(
-                "XDS Connections",
-                Unit::Count,
-                "1 while the control plane is connected; and how often that ended.",
-            )
-            .ask("connected ({{node}})", gauge("weir_control_connected"))
-            .ask("ended ({{node}})", format!("increase(istio_xds_connection_terminations_total{{{ON}}}[{RANGE}])")),
+            AGENTS.xds(),
             Panel::lines(
                 "XDS Pushes",
                 Unit::Count,
                 "How often the configuration was replaced, and how often a new one was refused.",
             )
-            .ask("replaced ({{node}})", format!("delta(weir_config_generation{{{ON}}}[{RANGE}])"))
-            .ask("refused ({{node}})", format!("increase(weir_config_rejected_loads_total{{{ON}}}[{RANGE}])")),
+            .ask("replaced ({{node}})", AGENTS.change("weir_config_generation"))
+            .ask("refused ({{node}})", AGENTS.growth("weir_config_rejected_loads_total")),
             Panel::lines(
                 "Workload Manager",
                 Unit::Count,
                 "Pods that are caught, and those that are to be and are not yet.",
             )
-            .ask("active ({{node}})", gauge("workload_manager_active_proxy_count"))
-            .ask("pending ({{node}})", gauge("workload_manager_pending_proxy_count")),
+            .ask("active ({{node}})", AGENTS.gauge("workload_manager_active_proxy_count"))
+            .ask("pending ({{node}})", AGENTS.gauge("workload_manager_pending_proxy_count")),
             Panel::lines("Enrolments", Unit::Count, "Pods that were caught and let go.")
-                .ask("caught ({{node}})", format!("increase(workload_manager_proxies_started_total{{{ON}}}[{RANGE}])"))
-                .ask("let go ({{node}})", format!("increase(workload_manager_proxies_stopped_total{{{ON}}}[{RANGE}])")),
+                .ask("caught ({{node}})", AGENTS.growth("workload_manager_proxies_started_total"))
+                .ask("let go ({{node}})", AGENTS.growth("workload_manager_proxies_stopped_total")),
             Panel::lines(
                 "Last Word Of The Control Plane",
                 Unit::Seconds,
@@ -99,14 +80,14 @@ fn operations() -> Row {
                 Unit::Count,
                 "1 while the newest configuration is not the one in force.",
             )
-            .ask("{{node}}", gauge("weir_config_refused")),
+            .ask("{{node}}", AGENTS.gauge("weir_config_refused")),
         ],
     )
 }
 
 fn trust() -> Row {
-    let expiry = gauge("weir_certificate_expiry_timestamp_seconds");
-    let from = gauge("weir_certificate_valid_from_timestamp_seconds");
+    let expiry = AGENTS.gauge("weir_certificate_expiry_timestamp_seconds");
+    let from = AGENTS.gauge("weir_certificate_valid_from_timestamp_seconds");
     Row::new(
         "Certificates And Policies",
         [
@@ -119,8 +100,8 @@ fn trust() -> Row {
             )
             .ask("{{node}}", format!("max by (node) ((time() - {from}) / ({expiry} - {from}))")),
             Panel::lines("Certificates Asked For", Unit::Count, "Issued, and not issued.")
-                .ask("issued ({{node}})", format!("increase(weir_certificates_issued_total{{{ON}}}[{RANGE}])"))
-                .ask("failed ({{node}})", format!("increase(weir_certificate_failures_total{{{ON}}}[{RANGE}])")),
+                .ask("issued ({{node}})", AGENTS.growth("weir_certificates_issued_total"))
+                .ask("failed ({{node}})", AGENTS.growth("weir_certificate_failures_total")),
             Panel::lines(
                 "Policies On Trial",
                 Unit::PerSecond,
@@ -129,13 +110,13 @@ fn trust() -> Row {
             .ask("{{policy}} {{result}}", rate_by("weir_policy_dry_run_total", ON, "policy, result"))
             .ask("{{policy}} audit", rate_by("weir_policy_audit_total", ON, "policy")),
             Panel::lines("Access Log Dropped", Unit::Count, "Lines that standard output did not take.")
-                .ask("{{node}}", format!("increase(weir_access_log_dropped_total{{{ON}}}[{RANGE}])")),
+                .ask("{{node}}", AGENTS.growth("weir_access_log_dropped_total")),
             Panel::lines(
                 "CNI Repairs",
                 Unit::Count,
                 "How often the plugin was put back into the chain that somebody took it out of.",
             )
-            .ask("{{node}}", format!("increase(weir_cni_repairs_total{{{ON}}}[{RANGE}])")),
+            .ask("{{node}}", AGENTS.growth("weir_cni_repairs_total")),
         ],
     )
 }
@@ -147,6 +128,6 @@ pub(super) fn dashboard() -> Dashboard {
         title: "Weir Agent",
         about: "The agents: what they carry and refuse, whom they hear, whose certificates they hold.",
         variables: vec![many("node", "Node", "up{job=\"weir-agent\"}", "node")],
-        rows: vec![process(), network(), operations(), trust()],
+        rows: vec![AGENTS.process(), network(), operations(), trust()],
     }
 }

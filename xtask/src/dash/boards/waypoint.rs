@@ -1,18 +1,17 @@
 //! The waypoints, replica by replica.
 
 use super::super::model::{Dashboard, Panel, Row, Unit};
-use super::super::promql::{RANGE, REQUESTS, rate, rate_by, success};
-use super::{durations, many};
+use super::super::promql::{REQUESTS, rate, rate_by, success};
+use super::{durations, many, program::Program};
 
 const OF: &str = "job=\"weir-waypoint\",namespace=~\"$namespace\",gateway=~\"$gateway\"";
-
-fn gauge(metric: &str) -> String {
-    format!("{metric}{{{OF}}}")
-}
-
-fn growth(metric: &str) -> String {
-    format!("increase({metric}{{{OF}}}[{RANGE}])")
-}
+const WAYPOINTS: Program = Program {
+    selector: OF,
+    one: "pod",
+    component: "waypoint",
+    versions: ("Waypoint Versions", "How many waypoints run which version."),
+    memory: "What the kernel says a waypoint holds.",
+};
 
 fn requests() -> Row {
     Row::new(
@@ -56,37 +55,31 @@ fn connections() -> Row {
                 .ask("to clients ({{pod}})", rate_by("istio_tcp_sent_bytes_total", OF, "pod"))
                 .ask("from clients ({{pod}})", rate_by("istio_tcp_received_bytes_total", OF, "pod")),
             Panel::lines("HBONE Connections", Unit::Count, "Connections kept to endpoints.")
-                .ask("{{pod}}", gauge("weir_pool_connections")),
+                .ask("{{pod}}", WAYPOINTS.gauge("weir_pool_connections")),
             Panel::lines(
                 "Spans",
                 Unit::Count,
                 "Spans that the collector took, and those it did not. Nothing without --otlp-endpoint.",
             )
-            .ask("sent ({{pod}})", growth("weir_spans_sent_total"))
-            .ask("dropped: {{reason}} ({{pod}})", growth("weir_spans_dropped_total")),
+            .ask("sent ({{pod}})", WAYPOINTS.growth("weir_spans_sent_total"))
+            .ask("dropped: {{reason}} ({{pod}})", WAYPOINTS.growth("weir_spans_dropped_total")),
         ],
     )
 }
 
 fn operations() -> Row {
-    let expiry = gauge("weir_certificate_expiry_timestamp_seconds");
+    let expiry = WAYPOINTS.gauge("weir_certificate_expiry_timestamp_seconds");
     Row::new(
         "Operations",
         [
-            Panel::lines(
-                "XDS Connections",
-                Unit::Count,
-                "1 while the control plane is connected; and how often that ended.",
-            )
-            .ask("connected ({{pod}})", gauge("weir_control_connected"))
-            .ask("ended ({{pod}})", growth("istio_xds_connection_terminations_total")),
+            WAYPOINTS.xds(),
             Panel::lines(
                 "Configurations",
                 Unit::Count,
                 "How often what is served was replaced, and how often a new one was refused.",
             )
-            .ask("replaced ({{pod}})", format!("delta(weir_config_generation{{{OF}}}[{RANGE}])"))
-            .ask("refused ({{pod}})", growth("weir_config_rejected_loads_total")),
+            .ask("replaced ({{pod}})", WAYPOINTS.change("weir_config_generation"))
+            .ask("refused ({{pod}})", WAYPOINTS.growth("weir_config_rejected_loads_total")),
             Panel::lines("Time To Expiry", Unit::Seconds, "Of the waypoint's certificate.")
                 .ask("{{pod}}", format!("min by (pod) ({expiry} - time())")),
             Panel::lines(
@@ -101,23 +94,7 @@ fn operations() -> Row {
                 Unit::Count,
                 "Sets of labels that were one too many and are counted without labels.",
             )
-            .ask("{{pod}}", growth("weir_requests_beyond_series_total")),
-        ],
-    )
-}
-
-fn process() -> Row {
-    Row::new(
-        "Process",
-        [
-            Panel::lines("Waypoint Versions", Unit::Count, "How many waypoints run which version.")
-                .ask("{{tag}}", "sum by (tag) (istio_build{component=\"waypoint\"})"),
-            Panel::lines("Memory Usage", Unit::Bytes, "What the kernel says a waypoint holds.")
-                .ask("{{pod}}", gauge("process_resident_memory_bytes")),
-            Panel::lines("CPU Usage", Unit::Count, "Cores in use.")
-                .ask("{{pod}}", format!("rate(process_cpu_seconds_total{{{OF}}}[{RANGE}])")),
-            Panel::lines("Open Descriptors", Unit::Count, "Two for each connection under way, and some.")
-                .ask("{{pod}}", gauge("process_open_fds")),
+            .ask("{{pod}}", WAYPOINTS.growth("weir_requests_beyond_series_total")),
         ],
     )
 }
@@ -132,6 +109,6 @@ pub(super) fn dashboard() -> Dashboard {
             many("namespace", "Namespace", "up{job=\"weir-waypoint\"}", "namespace"),
             many("gateway", "Gateway", "up{job=\"weir-waypoint\",namespace=~\"$namespace\"}", "gateway"),
         ],
-        rows: vec![requests(), connections(), operations(), process()],
+        rows: vec![requests(), connections(), operations(), WAYPOINTS.process()],
     }
 }

@@ -297,6 +297,8 @@ pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     pub(crate) got: Rc<RefCell<Vec<String>>>,
     pub(crate) connections: Rc<Cell<u32>>,
+    /// How many of these are over.
+    pub(crate) ended: Rc<Cell<usize>>,
 }
 
 impl Backend {
@@ -317,17 +319,20 @@ pub(crate) async fn backend(script: impl Fn(usize, &str) -> Act + 'static) -> Ba
 pub(crate) async fn backend_on(family: IpAddr, script: impl Fn(usize, &str) -> Act + 'static) -> Backend {
     let listener = TcpListener::bind((family, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (got, connections) = (Rc::<RefCell<Vec<String>>>::default(), Rc::new(Cell::new(0)));
+    let (got, connections, ended) = (Rc::<RefCell<Vec<String>>>::default(), Rc::new(Cell::new(0)), Rc::default());
     let script = Rc::new(script);
-    let (all, opened) = (Rc::clone(&got), Rc::clone(&connections));
+    let (all, opened, over) = (Rc::clone(&got), Rc::clone(&connections), Rc::<Cell<usize>>::clone(&ended));
     spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
             opened.set(opened.get() + 1);
-            let (all, script) = (Rc::clone(&all), Rc::clone(&script));
-            spawn_local(async move { play(stream, &all, &*script).await });
+            let (all, script, over) = (Rc::clone(&all), Rc::clone(&script), Rc::clone(&over));
+            spawn_local(async move {
+                play(stream, &all, &*script).await;
+                over.set(over.get() + 1);
+            });
         }
     });
-    Backend { address, got, connections }
+    Backend { address, got, connections, ended }
 }
 
 async fn play(mut stream: TcpStream, all: &RefCell<Vec<String>>, script: &dyn Fn(usize, &str) -> Act) {
@@ -341,16 +346,40 @@ async fn play(mut stream: TcpStream, all: &RefCell<Vec<String>>, script: &dyn Fn
             Act::Last(answer) => return stream.write_all(answer.as_bytes()).await.unwrap_or_default(),
             Act::Reset(answer) => {
                 stream.write_all(answer.as_bytes()).await.unwrap_or_default();
-                if !answer.is_empty() {
-                    // A reset throws away what the other side has not read: it is to have read it.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                // A reset throws away what the other side has not read: it is to have read it.
+                let (own, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+                until(|| unread(own, peer) == 0).await;
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                 return;
             }
             Act::Hang => std::future::pending().await,
         }
     }
+}
+
+/// How many bytes from one socket of this machine to another are sent and not read yet. proc_net_tcp: `sl local remote state tx_queue:rx_queue`.
+fn unread(from: SocketAddr, to: SocketAddr) -> u64 {
+    let table = if from.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
+    let table = std::fs::read_to_string(table).unwrap();
+    let queues = |from: SocketAddr, to: SocketAddr| {
+        let ends = format!(" {} {} ", in_hex(from), in_hex(to));
+        let (_, row) = table.lines().find_map(|line| line.split_once(&ends))?;
+        let (sent, got) = row.split_whitespace().nth(1)?.split_once(':')?;
+        Some((u64::from_str_radix(sent, 16).unwrap(), u64::from_str_radix(got, 16).unwrap()))
+    };
+    // A socket that is gone sends and reads nothing any more.
+    let ((sent, _), (_, got)) = (queues(from, to).unwrap_or_default(), queues(to, from).unwrap_or_default());
+    sent + got
+}
+
+/// An address as the kernel's table has it.
+fn in_hex(address: SocketAddr) -> String {
+    let word = |bytes: &[u8]| format!("{:08X}", u32::from_ne_bytes(bytes.try_into().unwrap()));
+    let ip: String = match address.ip() {
+        IpAddr::V4(ip) => word(&ip.octets()),
+        IpAddr::V6(ip) => ip.octets().chunks(4).map(word).collect(),
+    };
+    format!("{ip}:{:04X}", address.port())
 }
 
 /// One message of HTTP/1, as it came; none at the end.

@@ -144,7 +144,8 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
                 assert_eq!((status(&answer), backend.count()), (200, number), "{closing:?}: {answer}");
                 if number % 2 == 0 {
                     // Sometimes the end is known before the next request, sometimes it is not.
-                    tokio::time::sleep(Duration::from_millis(60)).await;
+                    until(|| backend.ended.get() == number).await;
+                    settle().await;
                 }
             }
         }

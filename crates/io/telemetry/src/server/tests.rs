@@ -126,6 +126,7 @@ async fn the_admin_server_shows_and_sets_and_quits() {
             ("POST /logging?level=warn%2Cweir_hbone%3Dtrace", "200", "weir_hbone=trace,warn"),
             ("GET /logging", "200", "weir_hbone=trace,warn"),
             ("POST /logging?level=weir_hbone=shout", "400", "is no log filter"),
+            ("POST /logging?level=inffo", "400", "did you mean info?"),
             ("POST /logging", "400", "expected ?level="),
             ("POST /logging?level=", "400", "expected ?level="),
             ("POST /logging?level=a&level=b", "400", "expected ?level="),
