@@ -225,6 +225,20 @@ fn without_its_waypoint_nothing_is_reached_and_the_reason_says_why() {
     }
 }
 
+/// One that ends stands behind nothing any more, and is known by its name: in its own namespace.
+#[test]
+fn a_waypoint_of_that_name_in_another_namespace_is_another() {
+    let from = |namespace: &str| {
+        let mut mesh = mesh();
+        let one = of(&mut mesh, "g1");
+        one.services.clear();
+        one.namespace = namespace.parse().unwrap();
+        plans(&mesh, "g1", SHOP)
+    };
+    assert_eq!(from("ns"), DIRECT);
+    assert_eq!(from("other"), "pod-12:15008 DST g2 shop gate");
+}
+
 #[test]
 fn a_waypoint_of_one_family_serves_both_to_who_has_both() {
     for (own, left, dst, want) in [
