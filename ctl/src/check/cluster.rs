@@ -327,7 +327,7 @@ async fn installed(cluster: &Cluster, namespace: &str) -> Result<Finding> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::State, *};
 
     #[test]
     fn a_policy_blocks_the_mesh_if_it_governs_what_comes_in_and_admits_the_port_from_nobody() {

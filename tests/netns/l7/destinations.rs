@@ -253,6 +253,22 @@ fn answers(scene: &Scene, at: SocketAddr, want: &str) {
     .unwrap_or_else(|error| panic!("{error:#}: {:?}\n{}", scene.curl("client", at, "/", &[]), scene.logs()));
 }
 
+/// ServiceEntries whose endpoint is where nobody else is.
+fn nobodys(ports: &str) -> String {
+    [
+        ("lo4.example", "198.18.7.5", "127.0.0.1"),
+        ("lo6.example", "'2001:db8:7::5'", "::1"),
+        ("mapped.example", "198.18.7.6", "::ffff:127.0.0.1"),
+        ("any4.example", "198.18.7.7", "0.0.0.0"),
+        ("any6.example", "'2001:db8:7::7'", "::"),
+        ("cloud.example", "198.18.7.8", "169.254.169.254"),
+    ]
+    .map(|(host, at, endpoint)| {
+        entry(host, at, ports, &format!("resolution: STATIC\n  endpoints: [{{address: '{endpoint}'}}]"))
+    })
+    .concat()
+}
+
 #[test]
 fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is_gone() {
     let mut scene = Scene::new(&[]);
@@ -276,14 +292,7 @@ fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is
     let (near, further) = (serve("near", 0), serve("further", 1));
     let ports = "{number: 80, name: http, targetPort: 9000}, {number: 81, name: http-web, targetPort: 8080}";
     let admin = "{number: 80, name: http, targetPort: 15000}";
-    let fixed = |at: &str| format!("resolution: STATIC\n  endpoints: [{{address: '{at}'}}]");
     let entries = [
-        entry("lo4.example", "198.18.7.5", admin, &fixed("127.0.0.1")),
-        entry("lo6.example", "'2001:db8:7::5'", admin, &fixed("::1")),
-        entry("mapped.example", "198.18.7.6", admin, &fixed("::ffff:127.0.0.1")),
-        entry("any4.example", "198.18.7.7", admin, &fixed("0.0.0.0")),
-        entry("any6.example", "'2001:db8:7::7'", admin, &fixed("::")),
-        entry("cloud.example", "198.18.7.8", admin, &fixed("169.254.169.254")),
         entry("far.example", &quoted(&ASKED), ports, "resolution: DNS"),
         entry(
             "first.example",
@@ -295,7 +304,7 @@ fn endpoints_with_names_are_where_a_server_of_dns_says_and_stay_there_when_it_is
         entry("web.example", "198.18.7.4, '2001:db8:7::4'", ports, "resolution: DNS"),
         entry("any.example", &quoted(&nodes[1]), "{number: 9000, name: http}", "resolution: NONE"),
     ];
-    scene.bed.topology.add_manifest("far.yaml", &entries.concat()).unwrap();
+    scene.bed.topology.add_manifest("far.yaml", &(entries.concat() + &nobodys(admin))).unwrap();
     scene.waypoint = None;
     let program = binary("weir-waypoint").unwrap();
     let dns = nodes[0].map(|ip| format!("--dns-server={}", SocketAddr::new(ip, 5_300)));
