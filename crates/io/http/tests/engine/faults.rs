@@ -215,7 +215,7 @@ fn a_request_takes_no_longer_than_it_may() {
             (Act::Hang, Timeouts::new(None, time(50)), "connect-failure", 504, "upstream request timeout", 1, "UT"),
             (Act::Hang, Timeouts::new(None, time(50)), "5xx", 504, "upstream request timeout", 3, "UT,URX"),
             (Act::Hang, Timeouts::new(time(120), time(50)), "5xx", 504, "upstream request timeout", 3, "UT"),
-            (Act::Answer(SLOW), Timeouts::new(time(100), None), "5xx", 200, "half", 1, "UT"),
+            (Act::Answer(SLOW), Timeouts::new(time(500), None), "5xx", 200, "half", 1, "UT"),
         ] {
             let what = format!("{act:?} {timeouts:?} {on}");
             let backend = backend(move |_, _| act.clone()).await;
